@@ -1,0 +1,49 @@
+# The habits of the house. Each target works in a fresh checkout; VENV may name another environment.
+VENV ?= .venv
+PYTHON ?= python3
+BIN = $(VENV)/bin
+
+.PHONY: setup quickstart check test bench notebooks widgets docs dev clean help
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+setup: $(BIN)/python  ## an environment with everything, and the pre-commit hooks
+	$(BIN)/pip install -e '.[dev,notebook]'
+	@if [ -d .git ]; then $(BIN)/pre-commit install; fi
+
+quickstart: $(BIN)/python  ## run the main job of notebooks/01-quickstart.ipynb and print what happened
+	$(BIN)/pip install -e '.[examples]' && $(BIN)/nbflow quickstart
+
+check:  ## style, types, floors and sizes, in less than 30 s
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/house
+
+test: $(BIN)/python  ## install what tests need and run them all
+	$(BIN)/pip install -e '.[test]' && $(BIN)/python -m pytest -n auto
+
+bench:  ## the measurements behind the claims
+	$(BIN)/python -m benchmarks
+
+notebooks:  ## run each notebook and compare its outputs
+	$(BIN)/python -m pytest --nbval-lax notebooks
+
+widgets:  ## build the front end into nbflow/notebook/static and check its types (needs Node)
+	cd widgets && npm ci && npm run check && npm run build
+
+docs:  ## check that the examples in the docs run and that their links hold
+	$(BIN)/python -m pytest -q tests/docs
+
+dev: setup  ## set up, then JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+clean:  ## remove what can be made again; .venv and .nbflow stay
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,80 @@
+"""nbflow: steps are notebook cells, the flow is drawn under the cell and runs on workers anywhere.
+
+Everything here is loaded at first use, so that `import nbflow` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbflow.app import Nbflow as Nbflow
+    from nbflow.app import connect as connect
+    from nbflow.define.flow import step as step
+    from nbflow.define.forms import NOTHING as NOTHING
+    from nbflow.define.forms import any_of as any_of
+    from nbflow.define.forms import collect as collect
+    from nbflow.define.forms import completed as completed
+    from nbflow.define.forms import each as each
+    from nbflow.define.forms import failed as failed
+    from nbflow.errors import Canceled as Canceled
+    from nbflow.errors import GiveUp as GiveUp
+    from nbflow.errors import NbflowError as NbflowError
+    from nbflow.errors import StepFailure as StepFailure
+    from nbflow.flow import Flow as Flow
+    from nbflow.notebook.extension import load_ipython_extension as load_ipython_extension
+    from nbflow.notebook.extension import unload_ipython_extension as unload_ipython_extension
+    from nbflow.views import flows as flows
+    from nbflow.views import queues as queues
+    from nbflow.views import run as run
+    from nbflow.views import runs as runs
+    from nbflow.views import workers as workers
+    from nbflow.watch.run import Run as Run
+    from nbflow.worker.context import Context as Context
+    from nbflow.worker.context import current as current
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Canceled": "nbflow.errors",
+    "Context": "nbflow.worker.context",
+    "Flow": "nbflow.flow",
+    "GiveUp": "nbflow.errors",
+    "NOTHING": "nbflow.define.forms",
+    "Nbflow": "nbflow.app",
+    "NbflowError": "nbflow.errors",
+    "Run": "nbflow.watch.run",
+    "StepFailure": "nbflow.errors",
+    "any_of": "nbflow.define.forms",
+    "collect": "nbflow.define.forms",
+    "completed": "nbflow.define.forms",
+    "connect": "nbflow.app",
+    "current": "nbflow.worker.context",
+    "each": "nbflow.define.forms",
+    "failed": "nbflow.define.forms",
+    "flows": "nbflow.views",
+    "load_ipython_extension": "nbflow.notebook.extension",
+    "queues": "nbflow.views",
+    "run": "nbflow.views",
+    "runs": "nbflow.views",
+    "step": "nbflow.define.flow",
+    "unload_ipython_extension": "nbflow.notebook.extension",
+    "workers": "nbflow.views",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'nbflow' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

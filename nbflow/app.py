@@ -1,0 +1,283 @@
+"""The composition root: `Nbflow`, from settings to a working whole. Nothing is connected before it is needed.
+
+`default()` is the one that `Flow`, `Run` and the module's functions use.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbflow.define.flow import FlowDefinition
+from nbflow.engine import control
+from nbflow.engine.launch import Launcher, Order
+from nbflow.errors import SecretMissing, TrustError
+from nbflow.local.project import Project, find_project
+from nbflow.local.stack import Stack, StackStatus
+from nbflow.model.codec import Codec
+from nbflow.model.signing import Signer
+from nbflow.model.types import TypeTable
+from nbflow.picture.flow_picture import picture_of
+from nbflow.settings import settings
+from nbflow.store.artifacts import StoredArtifacts
+from nbflow.store.connect import Store, translated
+from nbflow.store.index import Index
+from nbflow.store.wire import parse_url, shown_url
+from nbflow.watch import frames
+from nbflow.watch.follow import Follower
+from nbflow.watch.run import Run
+
+if TYPE_CHECKING:
+    from nbflow.watch.frames import DataFrame
+
+__all__ = ["Nbflow", "Options", "connect", "default", "use"]
+
+_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+_TABLES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run is started, beside its input. `queue` is where all its steps wait, instead of their own."""
+
+    key: str = ""
+    tags: tuple[str, ...] = ()
+    queue: str = ""
+
+
+class Nbflow:
+    """A connection to one namespace of one server, with everything that needs it.
+
+    Without a URL, NBFLOW_REDIS_URL is used; without that, the local stack of the project directory, which is started.
+    As a context manager it closes its connections at the end; the stack goes on.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        secret: str | bytes | None = None,
+        namespace: str | None = None,
+        project: str | Path | None = None,
+    ) -> None:
+        chosen = settings()
+        self._url = url or chosen.redis_url
+        self._secret = secret.encode() if isinstance(secret, str) else secret or chosen.secret_bytes
+        self.namespace = namespace or chosen.namespace
+        root = project or chosen.project
+        self.project = find_project() if root is None else Project(Path(root).absolute())
+        self._types: OrderedDict[str, TypeTable] = OrderedDict()
+        self._codecs: OrderedDict[str, Codec] = OrderedDict()
+        self._warned: set[str] = set()
+
+    def __enter__(self) -> Nbflow:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Nbflow of {shown_url(self._url) if self._url else self.project.root}>"
+
+    # -- parts, made when they are needed ---------------------------------------------------------------------------
+
+    @cached_property
+    def stack(self) -> Stack:
+        """The local stack of the project directory, running or not."""
+        return Stack(self.project, workers=settings().workers, idle_s=settings().idle_minutes * 60, namespace=self.namespace)
+
+    @cached_property
+    def store(self) -> Store:
+        """The server, checked: it answers, it is new enough, its keys are of our format."""
+        store = Store(self._url or self.stack.ensure(), self.namespace)
+        store.check()
+        return store
+
+    @cached_property
+    def signer(self) -> Signer:
+        """Signs with NBFLOW_SECRET, or with the project's own secret where the server is on this machine."""
+        if self._secret is not None:
+            return Signer(self._secret)
+        if self._url:
+            address = parse_url(self._url)
+            if not address.path and address.host not in _LOCAL_HOSTS:
+                raise SecretMissing(
+                    f"The server at {shown_url(self._url)} is not on this machine, and there is no secret to sign code with.",
+                    hint="Set NBFLOW_SECRET to the same 16 or more characters here and where the workers run.",
+                )
+        return Signer(self.project.secret())
+
+    @cached_property
+    def artifacts(self) -> StoredArtifacts:
+        """Where large payloads lie."""
+        return StoredArtifacts(self.store.client, self.store.keys.artifact, self.artifact_place)
+
+    @property
+    def artifact_place(self) -> str | None:
+        """NBFLOW_ARTIFACTS, or a folder of the project where the stack is local."""
+        return settings().artifacts or (None if self._url else str(self.project.folder / "artifacts"))
+
+    @cached_property
+    def follower(self) -> Follower:
+        return Follower(self.store)
+
+    @cached_property
+    def index(self) -> Index:
+        return Index(self.store)
+
+    @cached_property
+    def _launcher(self) -> Launcher:
+        return Launcher(self.store, self.signer)
+
+    def close(self) -> None:
+        """Close the connections. The object connects again when it is used again."""
+        for name in ("follower", "store"):
+            part = self.__dict__.pop(name, None)
+            if part is not None:
+                part.close()
+        for name in ("artifacts", "index", "_launcher"):
+            self.__dict__.pop(name, None)
+
+    # -- commands ---------------------------------------------------------------------------------------------------
+
+    def start(self, flow: FlowDefinition, values: Mapping[str, Any], options: Options | None = None) -> Run:
+        """Launch a run of the flow as it is defined now. Input, graph and code are checked before anything is written."""
+        from nbflow.define.bundle import make_bundle
+        from nbflow.define.lint import check_startable
+        from nbflow.define.plan import compile_plan
+
+        check_startable(flow)
+        checked = flow.validate_input(values)
+        spec = flow.spec()
+        codes = {step.name: (spec.step(step.name), step.function, step.key) for step in flow.steps()}
+        bundle = make_bundle(flow.name, codes, signer=self.signer, project=self.project.root)
+        self._warn(bundle.warnings)
+        self._remember(bundle.digest, bundle.types)
+        chosen = options or Options()
+        order = Order(
+            flow.name, compile_plan(spec), bundle, checked, picture_of(spec).to_json(), chosen.key, chosen.tags, chosen.queue
+        )
+        codec = Codec(types=bundle.types, signer=self.signer, artifacts=self.artifacts, open_pickles=True)
+        return Run(self._launcher.launch(order, codec), self, flow=flow.name)
+
+    def cancel(self, run_id: str, reason: str = "") -> None:
+        """End a run; see `Run.cancel`."""
+        from nbflow.engine.launch import who
+
+        control.cancel(self.store, run_id, reason, who())
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    def run(self, run: str) -> Run:
+        """The run of that id, or of the only one that begins so."""
+        found = self.index.resolve(run)
+        return Run(found, self, flow=self.index.run(found).flow)
+
+    def runs(
+        self,
+        flow: str | None = None,
+        status: str | None = None,
+        *,
+        since: datetime | None = None,
+        tag: str | None = None,
+        limit: int = 50,
+    ) -> DataFrame:
+        """The newest runs, as a DataFrame."""
+        since_ms = None if since is None else int(since.timestamp() * 1000)
+        return frames.runs(self.index.runs(flow=flow, status=status, since_ms=since_ms, tag=tag, limit=limit))
+
+    def flows(self) -> DataFrame:
+        """The flows that have runs here."""
+        return frames.flows(self.index.flows())
+
+    def queues(self) -> DataFrame:
+        """The queues, and how much waits in each."""
+        return frames.queues(self.index.queues())
+
+    def workers(self) -> DataFrame:
+        """The workers that live, on any machine."""
+        return frames.workers(self.index.workers())
+
+    def codec_for(self, run_id: str, flow: str) -> Codec:
+        """Opens the payloads of a run: pickles by this namespace's secret, classes from the code the run was started with."""
+        codec = self._codecs.get(run_id)
+        if codec is None:
+            with translated(self.store.url):
+                digest = self.store.text.hget(self.store.keys.run(run_id), "bundle") or ""
+            codec = Codec(types=self._types_of(str(digest)), signer=self.signer, artifacts=self.artifacts, open_pickles=True)
+            self._codecs[run_id] = codec
+            if len(self._codecs) > _TABLES:
+                self._codecs.popitem(last=False)
+        return codec
+
+    def _types_of(self, digest: str) -> TypeTable:
+        if digest not in self._types:
+            from nbflow.define.bundle import open_bundle
+
+            blob = self.store.client.get(self.store.keys.bundle(digest))
+            try:
+                self._remember(digest, open_bundle(blob, digest, self.signer).types if isinstance(blob, bytes) else TypeTable())
+            except TrustError as error:
+                warnings.warn(f"Classes of the run's own code are not known here. {error}", stacklevel=2)
+                self._remember(digest, TypeTable())
+        return self._types[digest]
+
+    def _remember(self, digest: str, types: TypeTable) -> None:
+        self._types[digest] = types
+        self._types.move_to_end(digest)
+        if len(self._types) > _TABLES:
+            self._types.popitem(last=False)
+
+    def _warn(self, sentences: list[str]) -> None:
+        for sentence in sentences:
+            if sentence not in self._warned:
+                self._warned.add(sentence)
+                warnings.warn(sentence, stacklevel=4)
+
+    # -- the local stack --------------------------------------------------------------------------------------------
+
+    def status(self) -> StackStatus:
+        """How the local stack is."""
+        return self.stack.status()
+
+    def set_workers(self, number: int) -> None:
+        """How many local workers run."""
+        self.stack.ensure()
+        self.stack.set_workers(number)
+
+    def down(self) -> bool:
+        """End the local stack: workers end their tasks, the server saves. Whether one was running."""
+        self.close()
+        return self.stack.down()
+
+
+_default: list[Nbflow] = []
+_lock = threading.Lock()
+
+
+def default() -> Nbflow:
+    """The `Nbflow` of this process, made from the settings at the first call. A forked child makes its own."""
+    with _lock:
+        if not _default or _default[0].__dict__.get("_pid", os.getpid()) != os.getpid():
+            _default[:] = [Nbflow()]
+            _default[0].__dict__["_pid"] = os.getpid()
+        return _default[0]
+
+
+def use(nbflow: Nbflow | None) -> None:
+    """Make another one the default; None lets the next call make it anew from the settings."""
+    with _lock:
+        _default[:] = [] if nbflow is None else [nbflow]
+
+
+def connect(url: str, **options: Any) -> Nbflow:
+    """An `Nbflow` on the server at `url`."""
+    return Nbflow(url, **options)

@@ -1,0 +1,257 @@
+"""From a flow to its plan table: what the scripts read to decide what happens next.
+
+The table is a hash, read field by field, never whole:
+
+    step:<s>   what s subscribes to, receives, emits, closes
+    on:<a>     who subscribes to topic a, and what has to be kept of its emissions
+    cycle:<i>  the steps of a cycle and how many steps outside feed it
+    entries leaves steps closed
+
+The worker reads a `Route` of the same flow instead: which emissions of a step anybody wants.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nbflow.define.graph import cycles
+from nbflow.model.definition import FlowSpec, Form, StepSpec, Term, failed_topic, spread_topic, step_topic
+
+__all__ = ["Plan", "Route", "compile_plan", "leaves", "routes"]
+
+_WAITS_FOR_CLOSING = (Form.COLLECT, Form.KEEP, Form.COMPLETED)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The table (field -> text) and its digest (32 hexadecimal digits of its SHA-256)."""
+
+    table: dict[str, str]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which emissions of a step are wanted: its result, the elements of its result, its failures; and for each topic
+    the steps that name its elements by their `key=`."""
+
+    result: bool
+    spread: bool
+    failed: bool
+    keyed_by: dict[str, tuple[str, ...]]
+    wanted_failures: dict[int, tuple[str, ...]]
+    """For each KEEP term (by its position): the steps whose failures it takes."""
+
+
+class _Wiring:
+    """Who emits what, and who is subscribed to it."""
+
+    def __init__(self, flow: FlowSpec) -> None:
+        self.flow = flow
+        self.by_name = {step.name: step for step in flow.steps}
+        self.emitters: dict[str, list[str]] = defaultdict(list)
+        for step in flow.steps:
+            for topic in (*step.emits, step_topic(step.name), spread_topic(step.name), failed_topic(step.name)):
+                self.emitters[topic].append(step.name)
+        self.subscribers: dict[str, list[tuple[StepSpec, int, Term]]] = defaultdict(list)
+        for step in flow.steps:
+            for number, term in _numbered(step):
+                for topic in term.topics:
+                    self.subscribers[topic].append((step, number, term))
+        self.cycle_of = {name: i for i, members in enumerate(cycles(flow)) for name in members}
+        self.handles = {step.name: self._handled_by(step) for step in flow.steps}
+        self.kept_failures = {name for step in flow.steps for t in step.terms if t.form is Form.KEEP for name in self.short_sources(t)}
+
+    def before(self, step: StepSpec) -> Iterable[str]:
+        """The steps whose emissions, completion or failure `step` waits for."""
+        return (name for term in step.terms for topic in term.topics for name in self.emitters.get(topic, ()))
+
+    def short_sources(self, term: Term) -> list[str]:
+        """The steps a failure of which makes this subscription short, nearest first."""
+        found: dict[str, None] = {}
+        front = [name for topic in term.topics for name in self.emitters.get(topic, ())]
+        while front:
+            name = front.pop(0)
+            if name in found:
+                continue
+            found[name] = None
+            for t in self.by_name[name].terms:
+                if t.form is not Form.KEEP:
+                    front += [n for a in t.topics if not a.startswith("failed:") for n in self.emitters.get(a, ())]
+        return list(found)
+
+    def _handled_by(self, step: StepSpec) -> list[str]:
+        handled: dict[str, None] = {}
+        for term in step.terms:
+            if term.form is Form.KEEP:
+                handled.update(dict.fromkeys(self.short_sources(term)))
+            handled.update(dict.fromkeys(topic.partition(":")[2] for topic in term.topics if topic.startswith("failed:")))
+        return list(handled)
+
+    def watched(self) -> set[str]:
+        """The steps whose closing somebody waits for: all that lie before a collect, completed or failed."""
+        waits = [s for s in self.flow.steps if any(t.form in _WAITS_FOR_CLOSING or _has_failed(t) for t in s.terms)]
+        found: set[str] = set()
+        front = [name for step in waits for name in self.before(step)]
+        while front:
+            name = front.pop()
+            if name not in found:
+                found.add(name)
+                front += self.before(self.by_name[name])
+        return found
+
+
+def compile_plan(flow: FlowSpec) -> Plan:
+    """The plan table of a flow. The same flow gives the same digest in every process."""
+    wiring = _Wiring(flow)
+    watched = wiring.watched()
+    table: dict[str, Any] = {
+        "entries": [step.name for step in flow.steps if step.is_entry],
+        "steps": [step.name for step in flow.steps],
+        "leaves": [flow.result] if flow.result else leaves(flow),
+        "closed": sorted(topic for topic in wiring.subscribers if not wiring.emitters.get(topic)),
+    }
+    topics = _topics(wiring)
+    for topic, entry in topics.items():
+        table[f"on:{topic}"] = entry
+    for position, step in enumerate(flow.steps):
+        table[f"step:{step.name}"] = _step(wiring, step, position, watched, topics)
+    for i in sorted(set(wiring.cycle_of.values())):
+        members = [name for name, number in wiring.cycle_of.items() if number == i]
+        table[f"cycle:{i}"] = {"members": sorted(members), "ext": len(_feeders(wiring, i))}
+    text = {field: json.dumps(value, separators=(",", ":")) for field, value in table.items()}
+    digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:32]
+    return Plan(text, digest)
+
+
+def leaves(flow: FlowSpec) -> list[str]:
+    """The steps nothing subscribes to; a subscription to their failure does not count."""
+    taken = {topic for step in flow.steps for term in step.terms for topic in term.topics}
+    own = {step.name: {step_topic(step.name), spread_topic(step.name), *step.emits} for step in flow.steps}
+    return [step.name for step in flow.steps if not own[step.name] & taken]
+
+
+def routes(flow: FlowSpec) -> dict[str, Route]:
+    """For each step, which of its emissions are wanted."""
+    wiring = _Wiring(flow)
+    topics = _topics(wiring)
+    return {
+        step.name: Route(
+            result=step_topic(step.name) in topics,
+            spread=spread_topic(step.name) in topics,
+            failed=failed_topic(step.name) in topics,
+            keyed_by=_keyed_by(wiring, topics, step),
+            wanted_failures={i: tuple(wiring.short_sources(t)) for i, t in enumerate(step.terms) if t.form is Form.KEEP},
+        )
+        for step in flow.steps
+    }
+
+
+def _keyed_by(wiring: _Wiring, topics: dict[str, dict[str, Any]], step: StepSpec) -> dict[str, tuple[str, ...]]:
+    """Topics of `step` whose elements a subscriber names. Where the script numbers the emissions, no name can be given."""
+    own = (*step.emits, step_topic(step.name), spread_topic(step.name))
+    keyed = {
+        topic: tuple(s.name for s, _, t in wiring.subscribers.get(topic, ()) if s.has_key and t.form is Form.EACH and t.topics[0] == topic)
+        for topic in own
+        if not topics.get(topic, {}).get("numbered")
+    }
+    return {topic: steps for topic, steps in keyed.items() if steps}
+
+
+def _numbered(step: StepSpec) -> Iterable[tuple[int, Term]]:
+    """The terms with the numbers the scripts use: 1, 2, … for all but each, which has 0."""
+    number = 0
+    for term in step.terms:
+        if term.form is Form.EACH:
+            yield 0, term
+        else:
+            number += 1
+            yield number, term
+
+
+def _has_failed(term: Term) -> bool:
+    return any(topic.startswith("failed:") for topic in term.topics)
+
+
+def _topics(wiring: _Wiring) -> dict[str, dict[str, Any]]:
+    topics = {topic: _topic(wiring, topic) for topic in wiring.subscribers}
+    for name in wiring.kept_failures:
+        topics.setdefault(failed_topic(name), {"to": [], "em": 1})["keep"] = 1
+    return topics
+
+
+def _topic(wiring: _Wiring, topic: str) -> dict[str, Any]:
+    subscribers = wiring.subscribers[topic]
+    emitters = wiring.emitters.get(topic, [])
+    forms = {term.form for _, _, term in subscribers}
+    of_mapped = any(wiring.by_name[name].is_mapped for name in emitters)
+    entry: dict[str, Any] = {
+        "to": [[s.name, k, str(t.form), len(t.topics)] for s, k, t in subscribers if t.form is not Form.COMPLETED],
+        "em": len(emitters),
+    }
+    flags = {
+        "closing": forms & {Form.EACH, Form.COLLECT, Form.KEEP},
+        "first": Form.FIRST in forms or (Form.COMPLETED in forms and not of_mapped),
+        "keep": forms & {Form.EACH, Form.COLLECT, Form.KEEP} or (Form.COMPLETED in forms and of_mapped),
+        "order": any(t.form is Form.EACH and len(t.topics) == 1 for _, _, t in subscribers),
+        "numbered": len(emitters) > 1 or any(name in wiring.cycle_of for name in emitters),
+    }
+    return entry | {flag: 1 for flag, on in flags.items() if on}
+
+
+def _step(wiring: _Wiring, step: StepSpec, position: int, watched: set[str], topics: dict[str, Any]) -> dict[str, Any]:
+    each = step.each
+    entry: dict[str, Any] = {
+        "queue": step.queue,
+        "pos": position,
+        "need": sum(term.form is not Form.EACH for term in step.terms),
+        "bind": [["i"]] if step.is_entry else [_bind(wiring, k, t) for k, t in _numbered(step)],
+    }
+    if each:
+        entry |= {"each": list(each), "order": each[0] if len(each) == 1 else f"@{step.name}"}
+    if step.has_key:
+        entry["key"] = 1
+    if wiring.handles[step.name]:
+        entry["handles"] = wiring.handles[step.name]
+    if step.name in watched:
+        entry |= _closing(wiring, step, topics)
+    return entry
+
+
+def _closing(wiring: _Wiring, step: StepSpec, topics: dict[str, Any]) -> dict[str, Any]:
+    """What the end of a step means to others; only for steps whose closing somebody waits for."""
+    own = (*step.emits, step_topic(step.name), spread_topic(step.name))
+    comp = [[s.name, k] for s, k, t in wiring.subscribers.get(step_topic(step.name), ()) if t.form is Form.COMPLETED]
+    feeds = sorted({i for i in set(wiring.cycle_of.values()) if step.name in _feeders(wiring, i)})
+    parts: dict[str, Any] = {
+        "closes": [topic for topic in own if topic in topics and topics[topic]["to"]],
+        "comp": comp,
+        "fails": 1 if failed_topic(step.name) in topics else 0,
+        "feeds": feeds,
+        "cycle": str(wiring.cycle_of[step.name]) if step.name in wiring.cycle_of else 0,
+    }
+    return {"w": 1} | {name: value for name, value in parts.items() if value}
+
+
+def _bind(wiring: _Wiring, number: int, term: Term) -> list[Any]:
+    """What a claim hands to the worker for a term: `p` a first payload, `a` the topic that came and its payload, `e` the
+    payloads of an index; `g` nothing: the worker gathers a closed topic by itself."""
+    if term.form is Form.EACH:
+        return ["e", *term.topics]
+    if term.any_of:
+        return ["a", number]
+    if term.form is Form.FIRST:
+        return ["p", term.topics[0]]
+    if term.form is Form.COMPLETED and not any(wiring.by_name[n].is_mapped for n in wiring.emitters[term.topics[0]]):
+        return ["p", term.topics[0]]
+    return ["g"]
+
+
+def _feeders(wiring: _Wiring, cycle: int) -> set[str]:
+    members = {name for name, number in wiring.cycle_of.items() if number == cycle}
+    return {name for member in members for name in wiring.before(wiring.by_name[member])} - members

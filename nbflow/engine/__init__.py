@@ -1,0 +1,1 @@
+"""Commands: launch and cancel a run."""

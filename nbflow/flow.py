@@ -1,0 +1,99 @@
+"""The flow as people hold it: `Flow`, a declaration that can be started, checked and looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nbflow import app
+from nbflow.app import Nbflow, Options
+from nbflow.define.flow import FlowDefinition
+from nbflow.errors import DefinitionError, UnknownRun
+from nbflow.picture.bundle import flow_mimebundle
+from nbflow.watch import frames
+from nbflow.watch.run import Run
+
+if TYPE_CHECKING:
+    from nbflow.watch.frames import DataFrame
+
+__all__ = ["Flow", "Start"]
+
+
+class Flow(FlowDefinition):
+    """A named graph of steps.
+
+        etl = Flow("etl")
+
+        @etl.entry
+        def list_files(folder: Path = Path("data")) -> list[Path]: ...
+
+        @etl.step(each(list_files))
+        def parse(path: Path) -> pd.DataFrame: ...
+
+        run = etl.start(folder="data")
+
+    A flow displays as its diagram, with what `check()` finds.
+    """
+
+    def start(self, *args: Any, **values: Any) -> Run:
+        """Start a run with this input: the parameters of the entries, or the one value of an entry that takes one.
+
+        `InputInvalid` names the field that does not fit, `DefinitionError` what is wrong with the flow; nothing is
+        written then.
+        """
+        return self._start_on(app.default(), Options(), args, values)
+
+    def start_many(self, inputs: Sequence[Mapping[str, Any]]) -> list[Run]:
+        """A run for each of the inputs."""
+        return [self.start(**values) for values in inputs]
+
+    def options(
+        self, *, key: str | None = None, tags: Sequence[str] = (), queue: str | None = None, on: Nbflow | None = None
+    ) -> Start:
+        """How to start: `flow.options(key="2026-11", tags=["month"]).start(...)`.
+
+        `key`: the same key with the same input gives the run that has it. `tags` are for finding. `queue` is where all
+        steps of the run wait. `on` is another `Nbflow` than the default one.
+        """
+        return Start(self, Options(_checked_key(key), tuple(map(str, tags)), queue or ""), on)
+
+    @property
+    def last(self) -> Run:
+        """The newest run of this flow."""
+        rows = app.default().index.runs(flow=self.name, limit=1)
+        if not rows:
+            raise UnknownRun(f"The flow {self.name!r} has no run yet.", hint="Start one with flow.start(...).")
+        return Run(rows[0].id, app.default(), flow=self.name)
+
+    def check(self) -> DataFrame:
+        """What is wrong, doubtful or worth knowing: a DataFrame of code, severity, step, message, hint."""
+        return frames.findings(self.findings())
+
+    def _start_on(self, nbflow: Nbflow, options: Options, args: Sequence[Any], values: Mapping[str, Any]) -> Run:
+        return nbflow.start(self, self.bind_input(args, values), options)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return flow_mimebundle(self.spec(), self.findings())
+
+
+class Start:
+    """A flow with options, ready to be started."""
+
+    def __init__(self, flow: Flow, options: Options, on: Nbflow | None) -> None:
+        self._flow, self._options, self._on = flow, options, on
+
+    def start(self, *args: Any, **values: Any) -> Run:
+        """See `Flow.start`."""
+        return self._flow._start_on(self._on or app.default(), self._options, args, values)  # pyright: ignore[reportPrivateUsage]
+
+    def start_many(self, inputs: Sequence[Mapping[str, Any]]) -> list[Run]:
+        """A run for each of the inputs. A key would make them one, so there is none."""
+        plain = Start(self._flow, replace(self._options, key=""), self._on)
+        return [plain.start(**values) for values in inputs]
+
+
+def _checked_key(key: str | None) -> str:
+    if key is not None and not 0 < len(key) <= 200:
+        raise DefinitionError(f"A key has 1 to 200 characters, not {len(key)}.", hint="Shorten it, or hash it.")
+    return key or ""

@@ -1,0 +1,250 @@
+"""The fold: events in, what a person sees out. `reduce(view, event)` is the whole of it.
+
+The browser has the same fold in TypeScript; both are held to the files in `tests/golden/`. A fold never fails: an event
+it does not know changes nothing but the count and the last id, and one that comes twice (or late) changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbflow.model.events import ENDS, Event, id_key
+
+__all__ = ["AttemptView", "StepView", "TaskView", "View", "reduce"]
+
+UNFINISHED = ("queued", "running", "retrying", "awaiting")
+
+
+@dataclass(slots=True)
+class AttemptView:
+    """One try of a task. Times are milliseconds since 1970; `None` while it has not come to that."""
+
+    attempt: int
+    status: str = "queued"
+    worker: str = ""
+    queued_ms: int | None = None
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    error: str = ""
+    traceback: str = ""
+    reason: str = ""
+    recovered: int = 0
+
+
+@dataclass(slots=True)
+class TaskView:
+    """One execution of a step. `result` is the payload as it was written (undecoded JSON value), or None."""
+
+    task: str
+    step: str
+    index: str
+    key: str = ""
+    status: str = "queued"
+    attempts: list[AttemptView] = field(default_factory=list[AttemptView])
+    result: Any = None
+    has_result: bool = False
+    emitted: list[tuple[str, Any]] = field(default_factory=list[tuple[str, Any]])
+    progress: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def last(self) -> AttemptView | None:
+        return self.attempts[-1] if self.attempts else None
+
+
+@dataclass(slots=True)
+class StepView:
+    """All tasks of a step: their counts by status, and why it was skipped if it was."""
+
+    name: str
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    skipped: str = ""
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def status(self) -> str:
+        """The one word for the step: what is going on, else how it ended, else `pending`."""
+        for status in ("running", "retrying", "awaiting", "queued", "failed", "canceled", "completed"):
+            if self.counts.get(status):
+                return status
+        return "skipped" if self.skipped else "pending"
+
+
+@dataclass(slots=True)
+class View:
+    """A run as its events tell it so far."""
+
+    run_id: str
+    flow_name: str = ""
+    status: str = "running"
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    input: Any = None
+    start: dict[str, Any] = field(default_factory=dict[str, Any])
+    end: dict[str, Any] = field(default_factory=dict[str, Any])
+    steps: dict[str, StepView] = field(default_factory=dict[str, StepView])
+    tasks: dict[str, TaskView] = field(default_factory=dict[str, TaskView])
+    topics: dict[str, int] = field(default_factory=dict[str, int])
+    state: dict[str, Any] = field(default_factory=dict[str, Any])
+    events: int = 0
+    last_id: str = "0-0"
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDS.values()
+
+
+def reduce(view: View, event: Event) -> View:
+    """Fold one event into the view, which is changed and returned. Events must come in the order of their ids; one at
+    or before `last_id` is a double and is dropped."""
+    if id_key(event.id) <= id_key(view.last_id):
+        return view
+    view.last_id = event.id
+    view.events += 1
+    ms = id_key(event.id)[0]
+    handler = _HANDLERS.get(event.type)
+    if handler is not None:
+        handler(view, event, ms)
+    return view
+
+
+def _start(view: View, event: Event, ms: int) -> None:
+    view.flow_name = event.flow_name
+    view.started_ms = ms
+    view.start = event.data
+    view.input = event.data.get("input")
+
+
+def _end(view: View, event: Event, ms: int) -> None:
+    view.status = ENDS[event.type]
+    view.ended_ms = ms
+    view.end = event.data
+
+
+def _queued(view: View, event: Event, ms: int) -> None:
+    task = _task(view, event)
+    attempt = _attempt(task, event.attempt)
+    attempt.queued_ms = ms
+    attempt.recovered = int(event.data.get("recovered") or attempt.recovered)
+    attempt.started_ms = None
+    attempt.status = "queued"
+    _move(view, task, "queued")
+
+
+def _started(view: View, event: Event, ms: int) -> None:
+    task = _task(view, event)
+    attempt = _attempt(task, event.attempt)
+    attempt.started_ms, attempt.worker, attempt.status = ms, str(event.data.get("worker", "")), "running"
+    _move(view, task, "running")
+
+
+def _completed(view: View, event: Event, ms: int) -> None:
+    task = _task(view, event)
+    _ended(task, event, ms, "completed")
+    task.has_result, task.result = True, event.data.get("result")
+    _move(view, task, "completed")
+
+
+def _failed(view: View, event: Event, ms: int) -> None:
+    task = _task(view, event)
+    _ended(task, event, ms, "failed")
+    _move(view, task, "failed")
+
+
+def _retry(view: View, event: Event, ms: int) -> None:
+    task = _task(view, event)
+    _ended(task, event, ms, "failed")
+    _move(view, task, "retrying")
+
+
+def _canceled(view: View, event: Event, ms: int) -> None:
+    task = _task(view, event)
+    _ended(task, event, ms, "canceled")
+    _move(view, task, "canceled")
+
+
+def _skipped(view: View, event: Event, ms: int) -> None:
+    _step(view, event.step_name).skipped = str(event.data.get("reason", "skipped"))
+
+
+def _emit(view: View, event: Event, ms: int) -> None:
+    name = str(event.data.get("name", ""))
+    view.topics[name] = view.topics.get(name, 0) + int(event.data.get("count", 1))
+    task = view.tasks.get(event.task)
+    if task is not None:
+        task.emitted.append((name, event.data.get("payload")))
+        if isinstance(task.result, dict) and task.result.get("$emit") == name:  # the result was written once, here
+            task.result = event.data.get("payload")
+
+
+def _progress(view: View, event: Event, ms: int) -> None:
+    task = view.tasks.get(event.task)
+    if task is not None:
+        task.progress = event.data
+
+
+def _state(view: View, event: Event, ms: int) -> None:
+    key = str(event.data.get("key", ""))
+    if event.data.get("operation") == "delete":
+        view.state.pop(key, None)
+    else:
+        view.state[key] = event.data.get("value")
+
+
+_HANDLERS = {
+    "flow.start": _start,
+    "flow.completed": _end,
+    "flow.failed": _end,
+    "flow.cancel": _end,
+    "step.queued": _queued,
+    "step.started": _started,
+    "step.completed": _completed,
+    "step.failed": _failed,
+    "step.retry": _retry,
+    "step.canceled": _canceled,
+    "step.skipped": _skipped,
+    "emit": _emit,
+    "progress": _progress,
+    "state": _state,
+}
+
+
+def _ended(task: TaskView, event: Event, ms: int, status: str) -> None:
+    attempt = _attempt(task, event.attempt)
+    attempt.ended_ms, attempt.status = ms, status
+    attempt.error = str(event.data.get("error", ""))
+    attempt.traceback = str(event.data.get("traceback", ""))
+    attempt.reason = str(event.data.get("reason", ""))
+
+
+def _step(view: View, name: str) -> StepView:
+    step = view.steps.get(name)
+    if step is None:
+        step = view.steps[name] = StepView(name)
+    return step
+
+
+def _task(view: View, event: Event) -> TaskView:
+    task = view.tasks.get(event.task)
+    if task is None:
+        task = view.tasks[event.task] = TaskView(event.task, event.step_name, event.index, status="")
+    if "key" in event.data:
+        task.key = str(event.data["key"])
+    return task
+
+
+def _attempt(task: TaskView, number: int) -> AttemptView:
+    if not task.attempts or task.attempts[-1].attempt != number:
+        task.attempts.append(AttemptView(number))
+    return task.attempts[-1]
+
+
+def _move(view: View, task: TaskView, status: str) -> None:
+    counts = _step(view, task.step).counts
+    if task.status:
+        counts[task.status] -= 1
+    counts[status] = counts.get(status, 0) + 1
+    task.status = status

@@ -1,0 +1,138 @@
+"""Outputs that change while a run goes on: one display, updated a few times a second, and a last time at the end.
+
+What is shown comes ready from `nbflow.picture`; here is only when it is shown. jupyter_server drops messages above a
+thousand in a second, and a page that redraws five times a second is live enough: so updates are held back and the last
+one is never lost.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from IPython.display import DisplayHandle
+
+from nbflow.model.view import View
+from nbflow.picture.html import progress_html, run_text
+
+__all__ = ["INTERVAL_S", "LiveDisplay", "RunProgress"]
+
+INTERVAL_S = 0.2
+Bundle = Mapping[str, str]
+
+
+class _Handle(Protocol):
+    def display(self, obj: Any, **kwargs: Any) -> None: ...
+    def update(self, obj: Any, **kwargs: Any) -> None: ...
+
+
+class LiveDisplay:
+    """A displayed mimebundle that follows what it shows.
+
+    `bundle` makes the newest mimebundle; it is called on the thread that calls `update`, or on a timer's when an update
+    was held back, never twice at once. After `end` nothing is sent any more.
+    """
+
+    def __init__(
+        self,
+        bundle: Callable[[], Bundle],
+        *,
+        interval_s: float = INTERVAL_S,
+        handle: _Handle | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bundle = bundle
+        self._interval_s = interval_s
+        self._handle: _Handle = handle or DisplayHandle()
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._sent_s: float | None = None
+        self._timer: threading.Timer | None = None
+        self._ended = False
+
+    @property
+    def display_id(self) -> str:
+        return str(getattr(self._handle, "display_id", ""))
+
+    def show(self) -> None:
+        """Display it here, in the cell that runs. Showing it again only updates it."""
+        with self._lock:
+            if self._sent_s is not None:
+                self.update()
+                return
+            self._sent_s = self._clock()
+            self._handle.display(dict(self._bundle()), raw=True)
+
+    def update(self) -> None:
+        """There is news. It is sent at once, or with others as soon as the interval is over."""
+        with self._lock:
+            if self._ended or self._sent_s is None or self._timer is not None:
+                return
+            left_s = self._sent_s + self._interval_s - self._clock()
+            if left_s <= 0:
+                self._send()
+                return
+            self._timer = threading.Timer(left_s, self._send_held_back)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def end(self) -> None:
+        """Send the last state, whatever was held back. Ending it again does nothing."""
+        with self._lock:
+            if self._ended:
+                return
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._sent_s is not None:
+                self._send()
+            self._ended = True
+
+    def _send_held_back(self) -> None:
+        with self._lock:
+            if self._timer is not None and not self._ended:
+                self._timer = None
+                self._send()
+
+    def _send(self) -> None:
+        self._sent_s = self._clock()
+        self._handle.update(dict(self._bundle()), raw=True)
+
+
+class RunProgress:
+    """What `run.wait()` shows in a notebook: one line with a bar. It is a `nbflow.watch.progress.Progress`.
+
+    The line is made when the news comes, on the thread that may read the view; a timer only sends it.
+    """
+
+    def __init__(self) -> None:
+        self._line: Bundle = {}
+        self._live: LiveDisplay | None = None
+
+    def show(self, view: View, steps: dict[str, dict[str, Any]]) -> None:
+        self._tell(view, steps)
+        if self._live is None:
+            self._live = LiveDisplay(lambda: self._line)
+            self._live.show()
+        else:
+            self._live.update()
+
+    def close(self, view: View) -> None:
+        self._tell(view, {})
+        if self._live is not None:
+            self._live.end()
+
+    def _tell(self, view: View, steps: dict[str, dict[str, Any]]) -> None:
+        said = next(reversed(steps.items()), None)
+        note = _note(*said) if said and not view.ended else ""
+        now_ms = int(time.time() * 1000)
+        self._line = {"text/html": progress_html(view, now_ms=now_ms, note=note), "text/plain": run_text(view)}
+
+
+def _note(task: str, said: Mapping[str, Any]) -> str:
+    """`parse[7]: 30/100 reading` of the last `ctx.progress`."""
+    done, total, message = (said.get(name) for name in ("done", "total", "message"))
+    how_far = f"{done}/{total}" if total else "" if done is None else str(done)
+    return " ".join(filter(None, [f"{task}:", how_far, str(message or "")]))

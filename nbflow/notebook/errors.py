@@ -1,0 +1,164 @@
+"""Errors of nbflow in a cell, short: what went wrong, where in the user's own code, and the next move.
+
+Text only, with the colours of a terminal; never HTML. `%tb` still shows the whole traceback, for a `StepFailure` the one
+from the worker too. Must not touch exceptions that are not nbflow's.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePath
+from types import TracebackType
+from typing import Any
+
+from nbflow.errors import InternalError, NbflowError, StepFailure
+from nbflow.picture.style import clean
+
+__all__ = ["Line", "install", "short_error", "uninstall", "user_lines"]
+
+_FRAME = re.compile(r'^  File "(?P<file>.*?)", line (?P<line>\d+)(?:, in (?P<name>.*))?$')
+_CELL = re.compile(r"ipykernel_\d+|<ipython-input|<cell|<string>")
+_FOREIGN = re.compile(
+    r"[/\\](site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]|<frozen |[/\\]nbflow[/\\]worker[/\\]"
+)
+_RED, _BOLD, _DIM, _CYAN, _PLAIN = "\x1b[31;1m", "\x1b[1m", "\x1b[2m", "\x1b[36m", "\x1b[0m"
+MOST_LINES = 6
+Previous = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the user's that the traceback passes through."""
+
+    file: str
+    line: int
+    function: str
+    source: str
+
+    @property
+    def is_in_cell(self) -> bool:
+        return bool(_CELL.search(self.file))
+
+
+def user_lines(traceback: str) -> list[Line]:
+    """The frames of the last traceback in the text that are neither Python's nor a package's, the innermost last."""
+    text = traceback.rsplit("Traceback (most recent call last):", 1)[-1].splitlines()
+    lines: list[Line] = []
+    for number, row in enumerate(text):
+        found = _FRAME.match(row)
+        if found:
+            below = text[number + 1] if number + 1 < len(text) else ""
+            source = below.strip() if below.startswith("    ") else ""
+            lines.append(Line(found["file"], int(found["line"]), found["name"] or "", source))
+    own = [line for line in lines if not _FOREIGN.search(line.file)]
+    return (own or lines[-1:])[-MOST_LINES:]
+
+
+def short_error(error: NbflowError, *, colours: bool = True) -> list[str]:
+    """The rows of the block that a cell shows for the error."""
+    paint = _painted if colours else _unpainted
+    rows = [f"{paint(type(error).__name__, _RED)}: {_safe(error.message)}"]
+    if isinstance(error, StepFailure):
+        rows += _failed_step(error, paint)
+    if error.hint:
+        rows += [f"{paint('→', _CYAN)} {_safe(error.hint)}"]
+    if isinstance(error, StepFailure) and error.traceback:
+        rows += [paint("%tb shows the whole traceback.", _DIM)]
+    elif isinstance(error, InternalError):
+        rows += [paint("%tb shows where it was raised; please add it to the report.", _DIM)]
+    return rows
+
+
+def _failed_step(error: StepFailure, paint: Callable[[str, str], str]) -> list[str]:
+    lines = user_lines(error.traceback)
+    rows: list[str] = []
+    for line in lines:
+        is_last = line is lines[-1]
+        rows.append(f"  {paint(_where(line, error.step), _BOLD if is_last else _DIM)}")
+        if line.source:
+            sign = paint("❱", _RED) if is_last else " "
+            rows.append(f"  {sign} {_safe(line.source)}")
+    reason = error.error.strip()
+    if reason and reason not in error.message:
+        rows.append(f"  {_safe(reason)}")
+    return rows
+
+
+def _where(line: Line, step: str) -> str:
+    function = f", in {line.function}" if line.function else ""
+    if line.is_in_cell:
+        return _safe(f"line {line.line} of the cell of {step!r}{function}")
+    return _safe(f"{PurePath(line.file).name}, line {line.line}{function}")
+
+
+def install(shell: Any) -> None:
+    """Show errors of nbflow so. A handler that somebody set for other exceptions keeps them."""
+    if _ours(shell) is not None:
+        return
+    kinds: tuple[type[BaseException], ...] = shell.custom_exceptions
+    handler = _Handler(kinds, shell.CustomTB)
+    shell.set_custom_exc((*kinds, NbflowError), _handle)
+    shell.nbflow_errors = handler
+
+
+def uninstall(shell: Any) -> None:
+    """Give the shell back the handler it had. One that was set over ours since stays."""
+    handler = _ours(shell)
+    if handler is None:
+        return
+    del shell.nbflow_errors
+    if NbflowError in shell.custom_exceptions:
+        shell.custom_exceptions = handler.kinds
+        shell.CustomTB = handler.previous
+
+
+@dataclass(frozen=True, slots=True)
+class _Handler:
+    kinds: tuple[type[BaseException], ...]
+    previous: Previous
+
+
+def _ours(shell: Any) -> _Handler | None:
+    return getattr(shell, "nbflow_errors", None)
+
+
+def _handle(
+    shell: Any,
+    kind: type[BaseException],
+    error: BaseException,
+    traceback: TracebackType | None,
+    tb_offset: int | None = None,
+) -> list[str]:
+    if not isinstance(error, NbflowError):
+        handler = _ours(shell)
+        return (handler.previous(kind, error, traceback, tb_offset=tb_offset) if handler else None) or []
+    sys.last_type, sys.last_value, sys.last_traceback = kind, error, traceback  # what `%tb` and `%debug` look at
+    rows = short_error(error, colours=str(getattr(shell, "colors", "")).lower() != "nocolor")
+    if isinstance(error, StepFailure) and error.traceback:
+        _let_tb_show_all(error, shell, traceback)
+    shell._showtraceback(kind, error, rows)  # noqa: SLF001 - the way that ipykernel overrides
+    return rows
+
+
+def _let_tb_show_all(error: StepFailure, shell: Any, traceback: TracebackType | None) -> None:
+    """`%tb` asks the exception for its rows: the worker's traceback, then the cell's own."""
+    here = shell.InteractiveTB.structured_traceback(type(error), error, traceback, tb_offset=1)
+    whole = ["In the worker:", _safe(error.traceback.rstrip()), "", "Here:", *here]
+    error._render_traceback_ = partial(list, whole)  # type: ignore[attr-defined]  # it pickles, a lambda would not
+
+
+def _safe(text: str) -> str:
+    """Text without what would steer the terminal."""
+    return clean(text).replace("\r", "\ufffd")
+
+
+def _painted(text: str, colour: str) -> str:
+    return f"{colour}{text}{_PLAIN}"
+
+
+def _unpainted(text: str, colour: str) -> str:
+    return text

@@ -1,0 +1,153 @@
+"""A flow and a run as HTML for a notebook that does not trust us, and as one fixed line of text.
+
+JupyterLab takes scripts, `<style>` and SVG out of such a notebook and leaves images and inline styles: so the diagram is
+an `<img>` with a data URI, and below it stands a table. Everything that users typed is escaped. The text holds no
+address, time or id, so that a saved output can be compared.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+from nbflow.model.view import View
+from nbflow.picture.flow_picture import FlowPicture, picture_of_run
+from nbflow.picture.nodes import FindingLike
+from nbflow.picture.style import LIGHT, SIGNS, duration, quoted
+from nbflow.picture.svg import count_of
+from nbflow.picture.tally import Tally, elapsed_ms, tallies
+
+__all__ = ["flow_html", "flow_text", "progress_html", "run_html", "run_text"]
+
+ROWS = 60
+ERROR_LENGTH = 240
+_LINE = "1px solid rgba(128, 128, 128, 0.3)"
+_CELL = f"text-align: left; vertical-align: top; padding: 4px 14px 4px 0; border-bottom: {_LINE}"
+_NUMBER = f"text-align: right; vertical-align: top; padding: 4px 14px 4px 0; border-bottom: {_LINE}"
+_BOX = "overflow-x: auto; max-width: 100%; padding: 4px 0"
+_ERROR = f"color: {LIGHT.tone('failed').text}; background-color: {LIGHT.tone('failed').tint}; padding: 1px 6px; border-radius: 4px"
+
+
+def flow_html(svg: str, picture: FlowPicture, findings: Sequence[FindingLike] = ()) -> str:
+    """The diagram of a flow as it is defined, and what `check()` found."""
+    found = "".join(_found(finding) for finding in findings[:ROWS])
+    more = _more(len(findings) - ROWS, "finding")
+    return f'<div style="{_BOX}">{_image(svg, flow_text(picture))}</div>{found}{more}'
+
+
+def run_html(svg: str, view: View, *, picture: FlowPicture | None = None, now_ms: int | None = None) -> str:
+    """A line about the run, its diagram, and a table of its steps."""
+    picture = picture or picture_of_run(view)
+    counts = tallies(view)
+    return (
+        f"<div>{_header(view, now_ms)}</div>"
+        f'<div style="{_BOX}">{_image(svg, run_text(view, picture))}</div>'
+        f'<div style="{_BOX}">{_table(picture, counts, now_ms)}</div>'
+    )
+
+
+def progress_html(view: View, *, now_ms: int | None = None, note: str = "") -> str:
+    """One line and a bar, for who waits. It reads the counts of the steps only, so it is quick for any number of tasks."""
+    done, total = _done(view)
+    share = 100 * done // total if total else 0
+    track = "width: 320px; max-width: 100%; height: 5px; margin: 5px 0; border-radius: 3px; background-color: rgba(128, 128, 128, 0.25)"
+    bar = f"width: {share}%; height: 5px; border-radius: 3px; background-color: {LIGHT.tone(view.status).sign}"
+    said = f"<div>{quoted(_first_line(note))}</div>" if note else ""
+    return f'<div>{_header(view, now_ms)}<div style="{track}"><div style="{bar}"></div></div>{said}</div>'
+
+
+def run_text(view: View, picture: FlowPicture | None = None) -> str:
+    """`Run of 'etl': completed, 5 steps`."""
+    picture = picture or picture_of_run(view)
+    return f"Run of {(view.flow_name or picture.flow)!r}: {view.status}, {count_of(len(picture.steps), 'step')}"
+
+
+def flow_text(picture: FlowPicture) -> str:
+    """`Flow 'etl': 5 steps`."""
+    return f"Flow {picture.flow!r}: {count_of(len(picture.steps), 'step')}"
+
+
+def _image(svg: str, told: str) -> str:
+    data = base64.b64encode(svg.encode()).decode("ascii")
+    return f'<img style="max-width: none" alt="{quoted(told)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def _header(view: View, now_ms: int | None) -> str:
+    done, total = _done(view)
+    parts = [
+        f"<b>{quoted(view.flow_name)}</b>",
+        _status(view.status),
+        quoted(duration(elapsed_ms(view, now_ms))),
+        f"{done} of {count_of(total, 'task')} completed" if total else "",
+        f"<code>{quoted(view.run_id)}</code>",
+    ]
+    return " &nbsp; ".join(part for part in parts if part)
+
+
+def _done(view: View) -> tuple[int, int]:
+    """`(completed, known)` tasks. How many are still to come nobody knows."""
+    steps = view.steps.values()
+    return sum(step.counts.get("completed", 0) for step in steps), sum(step.total for step in steps)
+
+
+def _status(status: str) -> str:
+    tone = LIGHT.tone(status)
+    style = f"color: {tone.text}; background-color: {tone.tint}; border: 1px solid {tone.line}; border-radius: 9px; padding: 0 8px; white-space: nowrap"
+    return f'<span style="{style}">{SIGNS.get(status, SIGNS["pending"])} {quoted(status)}</span>'
+
+
+def _table(picture: FlowPicture, counts: dict[str, Tally], now_ms: int | None) -> str:
+    rows = [(node.name, counts.get(node.name, Tally())) for node in picture.steps]
+    shown = rows if len(rows) <= ROWS else sorted(rows, key=lambda row: _importance(row[1]))[:ROWS]
+    titles = (
+        ("step", _CELL),
+        ("status", _CELL),
+        ("tasks", _NUMBER),
+        ("attempts", _NUMBER),
+        ("duration", _NUMBER),
+        ("", _CELL),
+    )
+    head = "".join(f'<th style="{style}">{title}</th>' for title, style in titles)
+    body = "".join(_row(name, tally, now_ms) for name, tally in shown)
+    more = _more(len(rows) - len(shown), "step")
+    return f'<table style="border-collapse: collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}'
+
+
+def _importance(tally: Tally) -> int:
+    """What one has to look at first, where not all can be shown."""
+    order = ("failed", "running", "retrying", "awaiting", "canceled", "queued", "completed")
+    return order.index(tally.status) if tally.status in order else len(order)
+
+
+def _row(name: str, tally: Tally, now_ms: int | None) -> str:
+    tasks = f"{tally.completed}/{tally.total}" if tally.total else ""
+    attempts = str(tally.attempts) if tally.attempts else ""
+    error = _first_line(tally.error)
+    note = f'<code style="{_ERROR}">{quoted(error)}</code>' if error else quoted(_first_line(tally.skipped))
+    cells = (
+        (quoted(name), _CELL),
+        (_status(tally.status), _CELL),
+        (tasks, _NUMBER),
+        (attempts, _NUMBER),
+        (duration(tally.duration_ms(now_ms)), _NUMBER),
+        (note, _CELL),
+    )
+    return "<tr>" + "".join(f'<td style="{style}">{text}</td>' for text, style in cells) + "</tr>"
+
+
+def _found(finding: FindingLike) -> str:
+    is_error = finding.severity == "error"
+    sign, where = ("✕", "error") if is_error else ("!", finding.severity)
+    tone = LIGHT.tone("failed" if is_error else "retrying")
+    style = f"color: {tone.text}; background-color: {tone.tint}; border-radius: 4px; padding: 1px 6px"
+    step = f"<b>{quoted(finding.step)}</b>: " if finding.step else ""
+    return f'<div style="padding: 2px 0"><span style="{style}">{sign} {quoted(where)}</span> {step}{quoted(finding.message)}</div>'
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().partition("\n")[0]
+    return line if len(line) <= ERROR_LENGTH else line[: ERROR_LENGTH - 1] + "…"
+
+
+def _more(number: int, noun: str) -> str:
+    return f"<div>and {number} more {noun}{'' if number == 1 else 's'}</div>" if number > 0 else ""

@@ -1,0 +1,84 @@
+"""The numbers that are shown of a run: one record a step, added up from the view in one pass. No text, no drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from nbflow.model.view import StepView, TaskView, View
+
+__all__ = ["CELLS", "Tally", "elapsed_ms", "strip", "tallies"]
+
+CELLS = 24
+_LOUDEST_FIRST = ("failed", "running", "retrying", "awaiting", "queued", "canceled", "completed", "pending")
+_LOUDNESS = {status: rank for rank, status in enumerate(_LOUDEST_FIRST)}
+
+
+@dataclass(slots=True)
+class Tally:
+    """What all tasks of a step come to. `attempts` is the highest of a task; times are milliseconds since 1970."""
+
+    status: str = "pending"
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    attempts: int = 0
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    error: str = ""
+    skipped: str = ""
+    statuses: list[str] = field(default_factory=list[str])
+
+    def duration_ms(self, now_ms: int | None = None) -> int | None:
+        """From the first start to the last end; up to now while it goes on, or `None` where now is not told."""
+        end = now_ms if self.status in {"running", "retrying", "queued", "awaiting"} else self.ended_ms
+        return None if self.started_ms is None or end is None else max(0, end - self.started_ms)
+
+
+def tallies(view: View) -> dict[str, Tally]:
+    """A record for each step that the view knows, tasks in the order in which they came to be."""
+    found = {name: _of_step(step) for name, step in view.steps.items()}
+    for task in view.tasks.values():
+        tally = found.get(task.step)
+        if tally is not None:
+            _add(tally, task)
+    return found
+
+
+def elapsed_ms(view: View, now_ms: int | None = None) -> int | None:
+    """How long the run took, or has taken so far."""
+    end = view.ended_ms if view.ended_ms is not None else now_ms
+    return None if view.started_ms is None or end is None else max(0, end - view.started_ms)
+
+
+def strip(statuses: Sequence[str], cells: int = CELLS) -> list[str]:
+    """At most so many cells for any number of tasks. A cell of several shows the one that one has to look at first."""
+    count = len(statuses)
+    if count <= cells:
+        return list(statuses)
+    bounds = [index * count // cells for index in range(cells + 1)]
+    return [_loudest(statuses[low:high]) for low, high in pairwise(bounds)]
+
+
+def _of_step(step: StepView) -> Tally:
+    counts = step.counts
+    return Tally(step.status, step.total, counts.get("completed", 0), counts.get("failed", 0), skipped=step.skipped)
+
+
+def _add(tally: Tally, task: TaskView) -> None:
+    tally.statuses.append(task.status)
+    if not task.attempts:
+        return
+    tally.attempts = max(tally.attempts, task.attempts[-1].attempt)
+    started, ended = task.attempts[0].started_ms, task.attempts[-1].ended_ms
+    if started is not None:
+        tally.started_ms = started if tally.started_ms is None else min(tally.started_ms, started)
+    if ended is not None:
+        tally.ended_ms = ended if tally.ended_ms is None else max(tally.ended_ms, ended)
+    if not tally.error and task.status != "completed":
+        tally.error = next((one.error for one in reversed(task.attempts) if one.error), "")
+
+
+def _loudest(statuses: Iterable[str]) -> str:
+    return min(set(statuses), key=lambda status: (_LOUDNESS.get(status, 99), status), default="pending")

@@ -1,0 +1,1 @@
+"""The server: keys, connections, scripts, the event log. The only place that knows redis."""

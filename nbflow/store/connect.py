@@ -1,0 +1,118 @@
+"""The door to the server: clients of redis-py, its errors translated, its version and the keys' format checked.
+
+Two clients: `client` for bytes, `text` for text. A blocking client for Pub/Sub is made by `blocking()`: redis-py has a
+read timeout of 5 s by default, which would end a subscription.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from nbflow.errors import AccessDenied, FormatMismatch, ServerTooOld, ServerUnreachable, StoreError
+from nbflow.store.keys import FORMAT, Keys
+from nbflow.store.scripts import Script, load_scripts
+from nbflow.store.wire import parse_url, shown_url
+
+__all__ = ["Store", "translated"]
+
+
+@contextlib.contextmanager
+def translated(url: str) -> Generator[None]:
+    """redis-py's exceptions as ours, once, at the door."""
+    try:
+        yield
+    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        raise _access_denied(url, error) from error
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise ServerUnreachable(
+            f"No server answers at {shown_url(url)} ({error}).",
+            hint="Start it, or correct NBFLOW_REDIS_URL; without that variable nbflow starts a server of its own.",
+        ) from error
+    except redis.ResponseError as error:
+        if "WRONGPASS" in str(error) or "NOAUTH" in str(error) or "NOPERM" in str(error):
+            raise _access_denied(url, error) from error
+        raise StoreError(f"The server at {shown_url(url)} refused a command: {error}.") from error
+
+
+def _access_denied(url: str, error: Exception) -> AccessDenied:
+    return AccessDenied(
+        f"The server at {shown_url(url)} refuses the user or the password ({error}).",
+        hint="Correct the user and password in NBFLOW_REDIS_URL.",
+    )
+
+
+class Store:
+    """The server of one namespace."""
+
+    def __init__(self, url: str, namespace: str = "nbflow") -> None:
+        parse_url(url)
+        self.url = url
+        self.keys = Keys(namespace)
+        self.scripts: dict[str, Script] = load_scripts(self.keys)
+        options: dict[str, Any] = {"retry": Retry(ExponentialBackoff(cap=0.5, base=0.02), 3)}
+        self.client = redis.Redis.from_url(url, **options)
+        self.text = redis.Redis.from_url(url, decode_responses=True, **options)
+
+    def blocking(self) -> redis.Redis:
+        """A client whose reads wait as long as it takes."""
+        return redis.Redis.from_url(self.url, socket_timeout=None, health_check_interval=0)
+
+    def check(self) -> str:
+        """The server's version as text, once it is known to be fit: reachable, new enough, no cluster, our format."""
+        with translated(self.url):
+            info: dict[str, Any] = self.client.info("server")  # pyright: ignore[reportAssignmentType]
+            name, version = _server(info)
+            needed = (7, 2) if name == "Valkey" else (7, 0)
+            if version[:2] < needed:
+                shown = ".".join(map(str, version))
+                raise ServerTooOld(
+                    f"The server at {shown_url(self.url)} is {name} {shown}.",
+                    hint="nbflow needs Redis 7.0 or newer, or Valkey 7.2 or newer: update the server or use another.",
+                )
+            if info.get("redis_mode") == "cluster":
+                raise ServerTooOld(
+                    f"The server at {shown_url(self.url)} is a cluster, where RQ's keys cannot live.",
+                    hint="Use a single server or one with replicas.",
+                )
+            self._check_format()
+        return f"{name} {'.'.join(map(str, version))}"
+
+    def _check_format(self) -> None:
+        self.client.setnx(self.keys.format(), FORMAT)
+        found = self.text.get(self.keys.format())
+        if found != str(FORMAT):
+            raise FormatMismatch(
+                f"The namespace {self.keys.namespace!r} holds keys of format {found}; this nbflow writes format {FORMAT}.",
+                hint="Use the nbflow that wrote them, or another namespace (NBFLOW_NAMESPACE).",
+            )
+
+    def run_script(self, name: str, *rest: Any, keys: Sequence[str] = (), **named: Any) -> Any:
+        """Call a script by name with the arguments its header names; it is loaded if the server does not know it."""
+        script = self.scripts[name]
+        command = script.command(*rest, keys=keys, **named)
+        with translated(self.url):
+            try:
+                return self.client.execute_command(*command)
+            except redis.exceptions.NoScriptError:
+                self.client.script_load(script.text)
+                return self.client.execute_command(*command)
+
+    def close(self) -> None:
+        self.client.close()
+        self.text.close()
+
+
+def _server(info: dict[str, Any]) -> tuple[str, tuple[int, ...]]:
+    if "valkey_version" in info:
+        return "Valkey", _version(str(info["valkey_version"]))
+    return "Redis", _version(str(info.get("redis_version", "0")))
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdigit() else 0 for part in text.split("."))

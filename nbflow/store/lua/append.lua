@@ -1,0 +1,42 @@
+--! append: logs, progress, metrics and artifacts of a running attempt, many at a time, if the lease is still held
+--! uses: event
+--! keys:
+--! args: worker job lease run task attempt from to max *entries
+--! reply: {'OK', to} | {'AT', offset} sent before up to this offset | {'LOST'} the lease is gone
+-- entries, two each: type data. from, to: the bytes of the worker's own record that they come from, so that a repeat changes nothing.
+-- Of a canceled run, logs are taken still.
+local jk, rk = RQ..':job:'..job, P..':run:'..run
+local canceled = call('HGET', rk, 'status') == 'canceled'
+local ours = call('SISMEMBER', RQ..':worker:'..worker..':executions', job..':'..lease) == 1
+if not ours and not canceled then return {'LOST'} end
+if ours then
+  local at = tonumber(call('HGET', jk, 'out') or '0')
+  if at ~= tonumber(from) then return {'AT', at} end
+  call('HSET', jk, 'out', to)
+end
+-- Both streams share one sequence of ids: a log's id is above all ids so far, and the run's stream goes on above it.
+local fk, lk = P..':flow:'..run, P..':log:'..run
+local function parts(id) local ms, n = string.match(id or '0-0', '(%d+)-(%d+)') return tonumber(ms), tonumber(n) end
+local last = call('XREVRANGE', fk, '+', '-', 'COUNT', 1)[1]
+local ms, n = parts(last and last[1])
+local lms, ln = parts(call('HGET', rk, 'lastlog'))
+if lms and (lms > ms or lms == ms and ln > n) then ms, n = lms, ln end
+local now = now_ms()
+if now > ms then ms, n = now, -1 end
+local id
+for i = 1, #entries, 2 do
+  local kind, data = entries[i], entries[i + 1]
+  if ours or kind == 'log' then
+    n = n + 1
+    id = string.format('%.0f-%.0f', ms, n)
+    local key = kind == 'artifact' and fk or lk
+    if key == lk then call('XADD', lk, 'MAXLEN', '~', max, id, 'type', kind, 'task', task, 'attempt', attempt, 'data', data)
+    else call('XADD', fk, id, 'type', kind, 'task', task, 'attempt', attempt, 'data', data) end
+    notice(run, id, kind, task, attempt, data)
+  end
+end
+if id then
+  call('HSET', rk, 'lastlog', id)
+  call('XSETID', fk, id)
+end
+return {'OK', tonumber(to)}

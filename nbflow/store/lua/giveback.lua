@@ -1,0 +1,7 @@
+--! giveback: a worker is gone: its tasks go back to their queues, its registration ends
+--! uses: event job closing advance giveback
+--! keys:
+--! args: worker cause
+--! reply: the jobs given back
+-- cause: plain text of why it died, '' if it ended well.
+return give_back(worker, cause)

@@ -1,0 +1,33 @@
+--! launch: a run: its hash, its place in the indexes, flow.start, its entry tasks and their jobs
+--! uses: event job closing advance
+--! keys:
+--! args: id flow plan bundle sig input inputdigest start key tags queue by
+--! reply: {'OK', id} | {'KEY', run, 'same'|'other'} the key is taken | {'MISSING', 'plan'|'bundle'} upload it, then say it again | {'AGAIN', id} this id is launched already | {'FULL', percent}
+if call('EXISTS', P..':run:'..id) == 1 then return {'AGAIN', id} end
+local named = P..':key:'..flow..':'..key
+if key ~= '' then
+  local other = call('GET', named)
+  if other and call('EXISTS', P..':run:'..other) == 1 then
+    return {'KEY', other, call('HGET', P..':run:'..other, 'inputdigest') == inputdigest and 'same' or 'other'}
+  end
+end
+if call('EXISTS', P..':plan:'..plan) == 0 then return {'MISSING', 'plan'} end
+if call('EXISTS', P..':bundle:'..bundle) == 0 then return {'MISSING', 'bundle'} end
+local now = now_ms()
+call('HSET', P..':run:'..id, 'status', 'running', 'flow', flow, 'plan', plan, 'bundle', bundle, 'sig', sig, 'input', input,
+  'inputdigest', inputdigest, 'started', now, 'tags', tags, 'key', key, 'by', by)
+if queue ~= '' then call('HSET', P..':run:'..id, 'queue', queue) end
+if key ~= '' then call('SET', named, id) end
+call('SADD', P..':flows', flow)
+call('ZADD', P..':flows:'..flow, now, id)
+call('ZADD', P..':runs:running', now, id)
+call('HINCRBY', P..':owners', 'plan:'..plan, 1)
+call('HINCRBY', P..':owners', 'bundle:'..bundle, 1)
+event(id, 'flow.start', '', 0, start)
+tell(id, flow, 'flow.start')
+take(id)
+local dead = plan_of('closed')
+for _, a in ipairs(dead or {}) do push('close', a) end
+for _, s in ipairs(plan_of('entries')) do create(s, plan_of('step:'..s), 1) end
+for _, name in ipairs(advance(nil)) do wake(name) end
+return {'OK', id}

@@ -1,0 +1,185 @@
+-- Emissions in, ready tasks and the end of the run out. Order of events: the end of the step (written by the caller),
+-- emit in order of calls, step.queued in plan order, step.skipped, flow.*
+local SLICE = 500                                                     -- jobs a script makes or removes at most; 10,000 at once blocked Redis for 120 ms
+
+local function many(command, key, list)                               -- unpack takes no more than 5,000
+  for i = 1, #list, 4000 do call(command, key, unpack(list, i, math.min(i + 3999, #list))) end
+end
+
+local function meet(x, indexes)                                       -- each(a, b): an index is a task when every topic has come for it
+  local p, both = plan_of('step:'..x), {}
+  for _, index in ipairs(indexes) do
+    local field = x..'['..index..']'
+    if call('HINCRBY', P..':meet:'..run, field, 1) == #p.each then
+      call('HDEL', P..':meet:'..run, field)
+      both[#both + 1] = index
+    end
+  end
+  if #both > 0 then many('RPUSH', P..':order:'..run..':'..p.order, both) end
+end
+
+local function store(topic, on, pairs_)                               -- payloads for those who come for them later
+  local indexes = {}
+  if on.numbered then
+    local first = inc('e:'..topic, #pairs_ / 2) - #pairs_ / 2
+    for i = 1, #pairs_, 2 do pairs_[i] = tostring(first + (i - 1) / 2) end
+  end
+  for i = 1, #pairs_, 2 do indexes[#indexes + 1] = pairs_[i] end
+  if #pairs_ > 0 then
+    if on.first then call('HSETNX', rk, 'p:'..topic, pairs_[2]) end
+    if on.keep then many('HSET', P..':emits:'..run..':'..topic, pairs_) end
+    if on.order then many('RPUSH', P..':order:'..run..':'..topic, indexes) end
+  end
+  return indexes
+end
+
+local function tell_emit(task, attempt, topic, mode, text, pairs_)
+  if mode == 'one' then
+    local index = pairs_[1] ~= '' and ',"index":"'..pairs_[1]..'"' or ''
+    event(run, 'emit', task, attempt, '{"name":"'..topic..'","payload":'..pairs_[2]..index..'}')
+  elseif mode == 'many' then
+    event(run, 'emit', task, attempt, '{"name":"'..topic..'","count":'..(#pairs_ / 2)..',"payload":'..text..'}')
+  end
+end
+
+local function emit(task, attempt, topic, mode, text, pairs_)
+  if mode == 'key' then                                               -- names for elements: topic is the step that will take them
+    for i = 1, #pairs_, 2 do call('HSET', P..':keys:'..run, topic..'['..pairs_[i]..']', pairs_[i + 1]) end
+    return
+  end
+  local on = plan_of('on:'..topic)
+  if not on then tell_emit(task, attempt, topic, mode, text, pairs_) return end
+  if on.closing then set('R:'..topic) end
+  local indexes = store(topic, on, pairs_)
+  tell_emit(task, attempt, topic, mode, text, pairs_)
+  for _, x in ipairs(on.to) do
+    local p = plan_of('step:'..x[1])
+    if x[3] == 'e' then
+      if #p.each > 1 then meet(x[1], indexes) end
+      if not get('d:'..x[1]) and ready(x[1], p) then expand(x[1], p) end
+    elseif x[3] == 'f' and #pairs_ > 0 then satisfy(x[1], x[2], topic) end
+  end
+end
+
+-- groups of the settling worker: topic mode text n (index payload)*n
+local function apply(task, attempt, list)
+  local i = 1
+  while list[i] do
+    local n, pairs_ = tonumber(list[i + 3]), {}
+    for j = 1, 2 * n do pairs_[j] = list[i + 3 + j] end
+    emit(task, attempt, list[i], list[i + 1], list[i + 2], pairs_)
+    i = i + 4 + 2 * n
+  end
+end
+
+local function because_of(s, p)
+  local topics = {}
+  for k = 1, p.need do topics[k] = get('y:'..s..':'..k) or '?' end
+  for _, a in ipairs(p.each or {}) do topics[#topics + 1] = a end
+  return strings(topics)
+end
+
+local function put(s, p, index, at, mine)                             -- one job; the settling worker takes it at once if nothing waits before it
+  local task = index == '' and s or s..'['..index..']'
+  local key = p.key and call('HGET', P..':keys:'..run, task)
+  local queue = get('queue') or p.queue
+  local job = make_job(run, task, 1, queue, because_of(s, p), key, at)
+  if mine and not mine.job and queue == mine.queue and call('LLEN', queue_key(queue)) == 0 then
+    mine.job, mine.fields = job, {run, task, '1', QP..queue, key, false}
+    return nil
+  end
+  if call('RPUSH', queue_key(queue), job) == 1 then call('SADD', RQ..':queues', queue_key(queue)) end
+  return queue
+end
+
+local function make_slice(s, p, limit, at, mine, queues)              -- the next jobs of a map, in index order; how many were made
+  local from = num('made:'..s)
+  local indexes = call('LRANGE', P..':order:'..run..':'..p.order, from, math.min(from + limit, num('b:'..s)) - 1)
+  for _, index in ipairs(indexes) do queues[#queues + 1] = put(s, p, index, at, mine) end
+  inc('made:'..s, #indexes)
+  return #indexes
+end
+
+local function make_fresh(mine, queues)                               -- jobs of what became ready: 500 now, the rest counted for the slices that follow
+  if #fresh == 0 then return end
+  table.sort(fresh, function(a, b) return plan_of('step:'..a).pos < plan_of('step:'..b).pos end)
+  local at, left = iso(), SLICE
+  for _, s in ipairs(fresh) do
+    local p = plan_of('step:'..s)
+    if not p.each then queues[#queues + 1] = put(s, p, '', at, mine) left = left - 1
+    elseif num('b:'..s) - num('made:'..s) == fresh[s] then            -- else a slice is under way already, and keeps the order
+      if left > 0 then left = left - make_slice(s, p, left, at, mine, queues) end
+      if num('made:'..s) < num('b:'..s) then call('RPUSH', P..':slices', run..' '..s) end
+    end
+  end
+  fresh = {}
+end
+
+local function skip_events()
+  table.sort(skipped, function(a, b) return plan_of('step:'..a[1]).pos < plan_of('step:'..b[1]).pos end)
+  for _, x in ipairs(skipped) do
+    event(run, 'step.skipped', x[1], 0, x[2] and '{"reason":"short"}' or '{"reason":"not_taken"}')
+  end
+  skipped = {}
+end
+
+local function unhandled()                                            -- the first step whose failure nobody answered for
+  for s in string.gmatch(get('fails') or '', '%S+') do
+    if not get('handled:'..s) then return s end
+  end
+end
+
+local function end_run()
+  local steps = plan_of('steps')
+  if num('S') < #steps then
+    for _, s in ipairs(steps) do
+      if not reached(s, plan_of('step:'..s)) and not get('d:'..s) then skipped[#skipped + 1] = {s, get('z:'..s)} end
+    end
+    skip_events()
+  end
+  local now = now_ms()
+  local f = call('HMGET', rk, 'flow', 'started')
+  local bad, status = unhandled(), 'completed'
+  if bad then
+    status = 'failed'
+    event(run, 'flow.failed', '', 0, '{"failedStep":"'..bad..'","reason":"step","duration":'..(now - f[2])..','..get('error:'..bad)..'}')
+  else
+    local leaves = {}
+    for _, s in ipairs(plan_of('leaves')) do
+      if num('f:'..s) == 0 and reached(s, plan_of('step:'..s)) then leaves[#leaves + 1] = s end
+    end
+    event(run, 'flow.completed', '', 0, '{"leaves":'..strings(leaves)..',"duration":'..(now - f[2])..'}')
+  end
+  call('HSET', rk, 'status', status, 'ended', now)
+  call('ZREM', P..':runs:running', run)
+  call('ZADD', P..':runs:'..status, now, run)
+  call('DEL', P..':meet:'..run)
+  tell(run, f[1], 'flow.'..status)
+end
+
+-- a task ended for good: count it out. failed: the data of its step.failed, or nil
+local function count_out(s, p, task, failed)
+  if failed then
+    if inc('f:'..s, 1) == 1 then
+      local first = '"task":"'..task..'","error":'..cjson.encode(cjson.decode(failed).error)
+      call('HSET', rk, 'fails', (get('fails') or '')..' '..s, 'error:'..s, first)
+    end
+  else
+    for _, x in ipairs(p.handles or {}) do set('handled:'..x) end
+  end
+  delta = delta - 1
+  if p.cycle then inc('og:'..p.cycle, -1) end
+  if p.w and inc('o:'..s, -1) == 0 then push('check', s) end
+end
+
+-- all that follows from it. Returns the queues that got a job, one entry a job.
+local function advance(mine)
+  local queues = {}
+  drain()
+  make_fresh(mine, queues)
+  if #skipped > 0 then skip_events() end
+  local left = delta ~= 0 and inc('N', delta) or 1
+  delta = 0
+  if left == 0 then end_run() end
+  return queues
+end

@@ -1,0 +1,148 @@
+-- Who can still emit what. Closing travels along the edges, each edge once a run; nothing here grows with the run.
+-- Fields of the run's hash, s a step, a a topic, k the number of a subscription, i a cycle:
+--   N outstanding tasks   S steps that had tasks or are skipped   o: t: f: outstanding / created / finally failed tasks of s
+--   h: satisfied subscriptions of s   y:s:k the topic that satisfied it   l: m: closed topics of a subscription / one of them short
+--   e: emissions of a, where the script numbers them   c: closed emitters of a   b: made: elements counted as tasks / made jobs
+--   R: reached   Z: z: short   C: d: closed   og: xg: outstanding tasks of a cycle / closed steps that feed it   p: first payload
+-- The plan table (define/plan.py) holds  step:<s>  on:<a>  cycle:<i>  entries  leaves  closed  steps.
+local run, rk, pk                                                     -- the run at hand, its hash, its plan
+local facts, fresh, skipped, work, delta                              -- decoded plan fields; tasks to make; steps to skip; worklist; change of N
+
+local function take(id)
+  run, rk = id, P..':run:'..id
+  pk = P..':plan:'..(call('HGET', rk, 'plan') or '')
+  facts, fresh, skipped, work, delta = {}, {}, {}, {}, 0
+end
+
+local function plan_of(field)
+  local v = facts[field]
+  if v == nil then
+    v = call('HGET', pk, field)
+    v = v and cjson.decode(v) or false
+    facts[field] = v
+  end
+  return v
+end
+
+local function get(f) return call('HGET', rk, f) end
+local function num(f) return tonumber(call('HGET', rk, f) or '0') end
+local function set(f) call('HSET', rk, f, 1) end
+local function inc(f, n) return call('HINCRBY', rk, f, n) end
+local function push(what, x, y) work[#work + 1] = {what, x, y} end
+
+local function ready(s, p) return p.need == 0 or num('h:'..s) == p.need end
+
+local function reached(s, p)
+  if num('t:'..s) > 0 then return true end
+  if not p.each then return false end
+  for _, a in ipairs(p.each) do if not get('R:'..a) then return false end end
+  return ready(s, p)
+end
+
+local function create(s, p, n)                                        -- n tasks of s became ready; their jobs are made when all is decided
+  if n == 0 then return end
+  if inc('t:'..s, n) == n then inc('S', 1) end
+  if p.w then inc('o:'..s, n) end
+  if p.cycle then inc('og:'..p.cycle, n) end
+  delta = delta + n
+  if not fresh[s] then fresh[#fresh + 1] = s end
+  fresh[s] = (fresh[s] or 0) + n
+end
+
+local function expand(s, p)
+  local n = call('LLEN', P..':order:'..run..':'..p.order) - num('b:'..s)
+  if n > 0 then inc('b:'..s, n) create(s, p, n) end
+end
+
+local function satisfy(s, k, topic)
+  if get('d:'..s) or call('HSETNX', rk, 'y:'..s..':'..k, topic) == 0 then return end
+  local p = plan_of('step:'..s)
+  if p.need > 1 and inc('h:'..s, 1) < p.need then return end
+  if p.need == 1 and p.each then call('HSET', rk, 'h:'..s, 1) end
+  if p.each then expand(s, p) push('check', s) else create(s, p, 1) end
+end
+
+local function finish(s)
+  local p = plan_of('step:'..s)
+  if num('f:'..s) > 0 then set('z:'..s) end
+  local short, was_reached = get('z:'..s), reached(s, p)
+  if not was_reached then skipped[#skipped + 1] = {s, short} inc('S', 1) end
+  for _, a in ipairs(p.closes or {}) do
+    if short then set('Z:'..a) end
+    if p.each and was_reached then set('R:'..a) end
+    if inc('c:'..a, 1) == plan_of('on:'..a).em then push('close', a) end
+  end
+  for _, x in ipairs(p.comp or {}) do
+    if was_reached and not short then satisfy(x[1], x[2], 'step:'..s) else push('kill', x[1], short) end
+  end
+  if p.fails then push('close', 'failed:'..s) end
+  for _, i in ipairs(p.feeds or {}) do inc('xg:'..i, 1) push('cycle', i) end
+end
+
+local function done(s)
+  if call('HSETNX', rk, 'd:'..s, 1) == 1 then finish(s) end
+end
+
+local function kill(s, short)                                         -- a subscription of s can no longer be satisfied
+  if get('d:'..s) then return end
+  if short then set('z:'..s) end
+  done(s)
+end
+
+local function close_for(x, a, short)                                 -- a is closed: what it means for one subscription, x = step k form n
+  local s, k, form = x[1], x[2], x[3]
+  if get('d:'..s) then return end
+  if form == 'e' then
+    if short then set('z:'..s) end
+    if get('R:'..a) then push('check', s) else push('kill', s, false) end
+  elseif form == 'c' or form == 'k' then
+    if short and form == 'c' then push('kill', s, true)
+    elseif get('R:'..a) then satisfy(s, k, a)
+    else push('kill', s, short) end
+  elseif form == 'f' and not get('y:'..s..':'..k) then
+    if short then set('m:'..s..':'..k) end
+    if inc('l:'..s..':'..k, 1) == x[4] then push('kill', s, get('m:'..s..':'..k)) end
+  end
+end
+
+local function close(a)
+  set('C:'..a)
+  local short = get('Z:'..a)
+  for _, x in ipairs(plan_of('on:'..a).to) do close_for(x, a, short) end
+end
+
+local function cycle(i)                                               -- the steps of a cycle close together
+  local p = plan_of('cycle:'..i)
+  if num('og:'..i) > 0 or num('xg:'..i) < p.ext then return end
+  local open, short = {}, false
+  for _, m in ipairs(p.members) do
+    if num('f:'..m) > 0 or get('z:'..m) then short = true end
+    if not get('d:'..m) then open[#open + 1] = m end
+  end
+  for _, m in ipairs(open) do set('d:'..m) if short then set('z:'..m) end end
+  for _, m in ipairs(open) do finish(m) end
+end
+
+local function check(s)
+  local p = plan_of('step:'..s)
+  if get('d:'..s) or num('o:'..s) > 0 then return end
+  if not p.each then
+    if num('t:'..s) > 0 then done(s) end
+  else
+    local all = ready(s, p)
+    for _, a in ipairs(p.each) do all = all and get('C:'..a) end
+    if all then done(s) end
+  end
+  if p.cycle then cycle(p.cycle) end
+end
+
+local act = {check = check, close = close, kill = kill, cycle = cycle}
+local function drain()                                                -- kill and close lie on a list, not on the stack
+  local i = 1
+  while work[i] do
+    local w = work[i]
+    act[w[1]](w[2], w[3])
+    i = i + 1
+  end
+  work = {}
+end

@@ -1,0 +1,53 @@
+-- A worker is gone: what it held goes back to the front of its queue, and its registration at RQ ends.
+-- A task that lost its worker more than max_recoveries times fails for good, with the cause.
+local MAX_RECOVERIES = 3
+
+local function lose(job, f, cause)                                    -- f: run task attempt origin lease recovered key
+  local step = string.match(f[2], '^[^%[]+')
+  take(f[1])
+  local p = plan_of('step:'..step)
+  local text = cjson.encode('the worker died '..(f[6] + 1)..' times while it ran'..(cause ~= '' and ' (last: '..cause..')' or ''))
+  local data = '{"error":'..text..',"traceback":"","reason":"lost"}'
+  call('DEL', RQ..':job:'..job)
+  call('SREM', P..':open:'..f[1], job)
+  event(f[1], 'step.failed', f[2], f[3], data)
+  if p.fails then
+    local index = string.match(f[2], '%[(.*)%]') or ''
+    local payload = '{"error":'..text..',"traceback":"","attempt":'..f[3]..',"index":'..(string.match(index, '^%d+$') or 'null')..',"key":'..(f[7] and cjson.encode(f[7]) or 'null')..',"input":null}'
+    emit(f[2], f[3], 'failed:'..step, 'silent', '', {index == '' and '0' or index, payload})
+  end
+  count_out(step, p, f[2], data)
+  for _, name in ipairs(advance(nil)) do wake(name) end
+end
+
+local function give_back(worker, cause)
+  local wk, back = RQ..':worker:'..worker, {}
+  for _, ex in ipairs(call('SMEMBERS', wk..':executions')) do
+    local job, lease = string.match(ex, '^(.-):(.+)$')
+    local jk = RQ..':job:'..job
+    local f = call('HMGET', jk, 'run', 'task', 'attempt', 'origin', 'lease', 'recovered', 'key')
+    if f[5] == lease then
+      local queue = string.sub(f[4], #QP + 1)
+      drop_records(job, lease, queue)
+      if tonumber(f[6] or '0') >= MAX_RECOVERIES then lose(job, f, cause)
+      else
+        local n = call('HINCRBY', jk, 'recovered', 1)
+        call('HSET', jk, 'status', 'queued', 'worker_name', '', 'enqueued_at', iso())
+        call('HDEL', jk, 'out')
+        call('LPUSH', RQ..':queue:'..f[4], job)
+        event(f[1], 'step.queued', f[2], f[3], '{"queue":"'..queue..'","recovered":'..n..(cause ~= '' and ',"cause":'..cjson.encode(cause) or '')..'}')
+        wake(queue)
+      end
+      back[#back + 1] = job
+    end
+  end
+  call('DEL', wk..':executions')
+  call('ZREM', P..':workers', worker)                                 -- from here on every late settle of this worker is stale
+  for name in string.gmatch(call('HGET', wk, 'queues') or '', '[^,]+') do
+    call('SREM', RQ..':workers:'..name, wk)
+    if call('LLEN', RQ..':queue:'..name) > 0 then wake(string.sub(name, #QP + 1)) end       -- it may have taken a token with it
+  end
+  call('SREM', RQ..':workers', wk)
+  call('DEL', wk)
+  return back
+end

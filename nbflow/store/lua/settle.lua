@@ -1,0 +1,27 @@
+--! settle: the end of an attempt, if the lease is ours: its event, its emissions and all that follows; then the next job, if one is asked for
+--! uses: event job closing advance
+--! keys: *queues
+--! args: worker want job lease next run task attempt queue long outcome data *emits
+--! reply: {'OK', job or false, slices 0|1} | {'AGAIN', job or false, slices} settled before or taken from us; what we hold now | {'STALE', false, 0} this worker was given up
+-- outcome: completed | failed. long: '1' if a beat may have written RQ's records of the task. May be sent again when its answer got lost.
+if call('SREM', RQ..':worker:'..worker..':executions', job..':'..lease) == 0 then          -- the fence
+  if call('EXISTS', RQ..':worker:'..worker) == 0 then return {'STALE', false, 0} end
+  return {'AGAIN', held(worker, next), call('EXISTS', P..':slices')}
+end
+call('DEL', RQ..':job:'..job)
+call('SREM', P..':open:'..run, job)
+if long == '1' then drop_records(job, lease, queue) end
+take(run)
+local step = string.match(task, '^[^%[]+')
+local p = plan_of('step:'..step)
+event(run, 'step.'..outcome, task, attempt, data)
+apply(task, attempt, emits)
+count_out(step, p, task, outcome == 'failed' and data or nil)
+local mine = want == '1' and call('EXISTS', RQ..':suspended') == 0 and {queue = queue_of(queues[1])} or nil
+local made = advance(mine)
+for _, name in ipairs(made) do wake(name) end
+local got = false
+if mine and mine.job then got = lease_out(mine.job, worker, next, mine.fields)
+elseif want == '1' then got = claim_next(worker, queues, next, 'busy')
+else call('HSET', RQ..':worker:'..worker, 'state', 'idle') end
+return {'OK', got, call('EXISTS', P..':slices')}

@@ -1,0 +1,102 @@
+"""Loads `lua/*.lua`: each a file with a header that is its contract, and the parts it uses in front.
+
+    --! settle: what it does, atomically
+    --! uses: event job closing
+    --! keys: *queues
+    --! args: worker want job *emits
+    --! reply: …
+
+Names in the header become Lua locals (a starred one takes the rest) and the only names a caller can pass, so nobody
+counts positions. Scripts are addressed by the digest of their text: two releases work side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nbflow.errors import InternalError
+from nbflow.store.keys import RQ, Keys
+
+__all__ = ["NAMES", "STOCK_JOB_DATA", "Script", "load_script", "load_scripts", "upload"]
+
+NAMES = ("launch", "settle", "claim", "slice", "tick", "beat", "giveback", "cancel", "append", "state")
+_LUA = Path(__file__).parent / "lua"
+_HEADER = re.compile(r"^--! (\w+):[ \t]*(.*)$", re.MULTILINE)
+
+STOCK_JOB_DATA = "(Vnbflow.worker.stock.execute\nN(t(dt."
+"""The same constant pickle for every job: the entry function, no instance, no arguments. Stock tools of RQ read it;
+nbflow never does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script ready to be called: its text, its digest, and the names of what it takes."""
+
+    name: str
+    text: str
+    sha: str
+    args: tuple[str, ...]
+    rest: str
+
+    def command(self, *rest: Any, keys: Sequence[str] = (), **named: Any) -> tuple[Any, ...]:
+        """The EVALSHA command for these named arguments, with the starred ones after them."""
+        if named.keys() != set(self.args) or (rest and not self.rest):
+            raise InternalError(f"The script {self.name!r} takes {self.args}, not {tuple(named)}.")
+        return ("EVALSHA", self.sha, len(keys), *keys, *(named[name] for name in self.args), *rest)
+
+
+def load_scripts(keys: Keys) -> dict[str, Script]:
+    """All scripts for a namespace, by name."""
+    return {name: load_script(name, keys) for name in NAMES}
+
+
+def load_script(name: str, keys: Keys) -> Script:
+    body = _read(name)
+    header = _header(body)
+    starred_keys = header["keys"]
+    args = header["args"].split()
+    rest = args.pop()[1:] if args and args[-1].startswith("*") else ""
+    text = "\n".join(
+        [
+            f"local P, RQ, QP, DATA = {_quoted(keys.namespace)}, {_quoted(RQ)}, {_quoted(keys.queue_prefix)}, {_quoted(STOCK_JOB_DATA)}",
+            *(_read(f"parts/{part}") for part in header["uses"].split()),
+            _locals(args, rest),
+            f"local {starred_keys[1:]} = KEYS" if starred_keys else "",
+            body,
+        ]
+    )
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), tuple(args), rest)
+
+
+def upload(call: Callable[..., Any], scripts: dict[str, Script]) -> None:
+    """Make them known to a server (again after it restarted)."""
+    for script in scripts.values():
+        call("SCRIPT", "LOAD", script.text)
+
+
+@cache
+def _read(name: str) -> str:
+    return (_LUA / f"{name}.lua").read_text("utf-8")
+
+
+def _header(body: str) -> dict[str, str]:
+    return {"uses": "", "keys": "", "args": "", **{name: text.strip() for name, text in _HEADER.findall(body)}}
+
+
+def _locals(args: list[str], rest: str) -> str:
+    lines: list[str] = []
+    if args:
+        lines.append(f"local {', '.join(args)} = {', '.join(f'ARGV[{i + 1}]' for i in range(len(args)))}")
+    if rest:
+        lines.append(f"local {rest} = {{}} for i = {len(args) + 1}, #ARGV do {rest}[i - {len(args)}] = ARGV[i] end")
+    return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

@@ -1,0 +1,1 @@
+"""Running a flow in this process, for tests of flows."""

@@ -1,0 +1,381 @@
+"""Tables of what happened, as DataFrames: the only door to pandas, imported when the first table is made.
+
+Each table has a fixed list of columns with fixed dtypes, when it is empty as well, so that what works on a full one
+works on an empty one. Texts are `string`, whole numbers that can be missing `Int64`, times `datetime64[ms, UTC]`.
+"""
+
+# pyright: reportMissingTypeStubs=false
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nbflow.model.events import Event
+from nbflow.model.ids import index_for_people, split_task
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from nbflow.model.view import AttemptView, TaskView, View
+    from nbflow.store.index import FlowRow, QueueRow, RunRow, WorkerRow
+
+__all__ = [
+    "TABLES",
+    "artifacts",
+    "attempts",
+    "events",
+    "findings",
+    "flows",
+    "logs",
+    "metrics",
+    "queues",
+    "runs",
+    "table",
+    "tasks",
+    "workers",
+]
+
+TEXT, COUNT, NUMBER, TIME, ANY = "string", "Int64", "Float64", "datetime64[ms, UTC]", "object"
+
+TABLES: dict[str, dict[str, str]] = {
+    "events": {
+        "id": TEXT,
+        "ts": TIME,
+        "type": TEXT,
+        "flow_name": TEXT,
+        "run_id": TEXT,
+        "step_name": TEXT,
+        "step_id": TEXT,
+        "attempt": COUNT,
+        "index": ANY,
+        "data": ANY,
+    },
+    "tasks": {
+        "task": TEXT,
+        "step": TEXT,
+        "index": ANY,
+        "key": TEXT,
+        "status": TEXT,
+        "attempt": COUNT,
+        "worker": TEXT,
+        "queued_at": TIME,
+        "started_at": TIME,
+        "ended_at": TIME,
+        "duration_s": NUMBER,
+        "error": TEXT,
+    },
+    "attempts": {
+        "task": TEXT,
+        "step": TEXT,
+        "index": ANY,
+        "key": TEXT,
+        "attempt": COUNT,
+        "status": TEXT,
+        "recovered": COUNT,
+        "worker": TEXT,
+        "queued_at": TIME,
+        "started_at": TIME,
+        "ended_at": TIME,
+        "waited_s": NUMBER,
+        "duration_s": NUMBER,
+        "reason": TEXT,
+        "error": TEXT,
+        "traceback": TEXT,
+    },
+    "logs": {
+        "ts": TIME,
+        "task": TEXT,
+        "step": TEXT,
+        "index": ANY,
+        "attempt": COUNT,
+        "level": TEXT,
+        "message": TEXT,
+        "source": TEXT,
+        "fields": ANY,
+    },
+    "metrics": {
+        "ts": TIME,
+        "task": TEXT,
+        "step": TEXT,
+        "index": ANY,
+        "attempt": COUNT,
+        "name": TEXT,
+        "value": NUMBER,
+        "at": COUNT,
+    },
+    "artifacts": {
+        "ts": TIME,
+        "task": TEXT,
+        "step": TEXT,
+        "index": ANY,
+        "attempt": COUNT,
+        "name": TEXT,
+        "kind": TEXT,
+        "rows": COUNT,
+        "bytes": COUNT,
+        "digest": TEXT,
+    },
+    "runs": {
+        "id": TEXT,
+        "flow": TEXT,
+        "status": TEXT,
+        "started_at": TIME,
+        "ended_at": TIME,
+        "duration_s": NUMBER,
+        "tags": ANY,
+        "key": TEXT,
+    },
+    "flows": {"name": TEXT, "runs": COUNT, "last_run": TEXT, "last_status": TEXT, "last_started_at": TIME},
+    "queues": {"name": TEXT, "waiting": COUNT, "started": COUNT, "workers": COUNT},
+    "workers": {
+        "name": TEXT,
+        "hostname": TEXT,
+        "pid": COUNT,
+        "queues": ANY,
+        "state": TEXT,
+        "current_job": TEXT,
+        "completed": COUNT,
+        "failed": COUNT,
+        "working_s": NUMBER,
+        "born_at": TIME,
+        "last_heartbeat_at": TIME,
+    },
+    "findings": {"code": TEXT, "severity": TEXT, "step": TEXT, "message": TEXT, "hint": TEXT},
+}
+"""The columns of each table in their order, with their dtypes."""
+
+Row = tuple[Any, ...]
+
+
+def table(name: str, rows: Iterable[Row]) -> DataFrame:
+    """A table of `TABLES` from rows in the order of its columns. `None` is missing; times are ms since 1970, or ISO text."""
+    import pandas as pd  # noqa: PLC0415 - `import nbflow` must not load it
+
+    dtypes = TABLES[name]
+    columns = list(zip(*rows, strict=True)) or [()] * len(dtypes)
+    made = {column: _column(pd, values, dtype) for (column, dtype), values in zip(dtypes.items(), columns, strict=True)}
+    return pd.DataFrame(made)
+
+
+def events(log: Iterable[Event]) -> DataFrame:
+    """Events, one a row. What belongs to no task has no `step_name`, `step_id`, `attempt` and `index`."""
+    names = _TaskNames()
+    return table("events", (_event_row(event, names) for event in log))
+
+
+def logs(log: Iterable[Event]) -> DataFrame:
+    """What steps logged and printed."""
+    names = _TaskNames()
+    return table(
+        "logs",
+        (
+            (
+                *_where(event, names),
+                *(_text(event.data.get(key)) for key in ("level", "message", "source")),
+                event.data.get("fields") or {},
+            )
+            for event in log
+            if event.type == "log"
+        ),
+    )
+
+
+def metrics(log: Iterable[Event]) -> DataFrame:
+    """What steps measured; `at` is the `step` of `ctx.metric`, where a series goes on."""
+    names = _TaskNames()
+    return table(
+        "metrics",
+        (
+            (
+                *_where(event, names),
+                _text(event.data.get("name")),
+                _number(event.data.get("value")),
+                _count(event.data.get("step")),
+            )
+            for event in log
+            if event.type == "metric"
+        ),
+    )
+
+
+def artifacts(log: Iterable[Event]) -> DataFrame:
+    """What does not lie in the events themselves: named artifacts, and those in results and emissions, each once a place."""
+    names = _TaskNames()
+    return table("artifacts", _artifact_rows(log, names))
+
+
+def tasks(view: View) -> DataFrame:
+    """The tasks of a run with how their last attempt stands."""
+    return table("tasks", map(_task_row, view.tasks.values()))
+
+
+def attempts(view: View) -> DataFrame:
+    """Every attempt of every task. `waited_s` is from queued to started."""
+    return table("attempts", (_attempt_row(task, attempt) for task in view.tasks.values() for attempt in task.attempts))
+
+
+def runs(rows: Iterable[RunRow]) -> DataFrame:
+    """Runs as the index lists them."""
+    return table(
+        "runs",
+        (
+            (
+                row.id,
+                row.flow,
+                row.status,
+                row.started_ms,
+                row.ended_ms,
+                _seconds(row.started_ms, row.ended_ms),
+                list(row.tags),
+                row.key or None,
+            )
+            for row in rows
+        ),
+    )
+
+
+def flows(rows: Iterable[FlowRow]) -> DataFrame:
+    """Flows that have runs."""
+    return table(
+        "flows",
+        ((row.name, row.runs, row.last_run or None, row.last_status or None, row.last_started_ms) for row in rows),
+    )
+
+
+def queues(rows: Iterable[QueueRow]) -> DataFrame:
+    """Queues with what waits in them."""
+    return table("queues", ((row.name, row.waiting, row.started, row.workers) for row in rows))
+
+
+def workers(rows: Iterable[WorkerRow]) -> DataFrame:
+    """Workers that are registered."""
+    return table("workers", map(_worker_row, rows))
+
+
+def findings(found: Iterable[Mapping[str, str] | object]) -> DataFrame:
+    """What `flow.check()` found: mappings, or objects with the columns as attributes."""
+    columns = tuple(TABLES["findings"])
+    return table("findings", (tuple(_text(_part(finding, column)) for column in columns) for finding in found))
+
+
+def _part(finding: Any, column: str) -> Any:
+    return finding.get(column) if isinstance(finding, Mapping) else getattr(finding, column, None)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
+def _column(pd: Any, values: tuple[Any, ...], dtype: str) -> Any:
+    if dtype == TIME:
+        if any(isinstance(value, str) for value in values):
+            return pd.Series(pd.to_datetime(list(values), utc=True, format="ISO8601")).astype(TIME)
+        numbers = pd.Series(pd.array(values, dtype=COUNT))
+        return pd.to_datetime(numbers, unit="ms", utc=True).astype(TIME)
+    if dtype == ANY:
+        return pd.Series(list(values), dtype=object)
+    return pd.Series(pd.array(values, dtype=dtype))
+
+
+class _TaskNames(dict[str, tuple[str, Any]]):
+    """Task → step and index for people, each name taken apart once."""
+
+    def __missing__(self, task: str) -> tuple[str, Any]:
+        step, index = split_task(task)
+        self[task] = step, index_for_people(index)
+        return self[task]
+
+
+def _event_row(event: Event, names: _TaskNames) -> Row:
+    if not event.task:
+        return event.id, _ms(event), event.type, event.flow_name, event.run_id, None, None, None, None, event.data
+    step, index = names[event.task]
+    step_id, attempt = event.step_id or None, event.attempt or None
+    return event.id, _ms(event), event.type, event.flow_name, event.run_id, step, step_id, attempt, index, event.data
+
+
+def _where(event: Event, names: _TaskNames) -> Row:
+    if not event.task:
+        return _ms(event), None, None, None, None
+    return _ms(event), event.task, *names[event.task], event.attempt or None
+
+
+def _ms(event: Event) -> int:
+    return int(event.id.partition("-")[0])
+
+
+def _task_row(task: TaskView) -> Row:
+    index, last = index_for_people(task.index), task.last
+    head = task.task, task.step, index, task.key or None, task.status
+    if last is None:
+        return *head, None, None, None, None, None, None, None
+    times = last.queued_ms, last.started_ms, last.ended_ms
+    return (
+        *head,
+        last.attempt,
+        last.worker or None,
+        *times,
+        _seconds(last.started_ms, last.ended_ms),
+        last.error or None,
+    )
+
+
+def _attempt_row(task: TaskView, attempt: AttemptView) -> Row:
+    times = attempt.queued_ms, attempt.started_ms, attempt.ended_ms
+    return (
+        task.task,
+        task.step,
+        index_for_people(task.index),
+        task.key or None,
+        attempt.attempt,
+        attempt.status,
+        attempt.recovered,
+        attempt.worker or None,
+        *times,
+        _seconds(attempt.queued_ms, attempt.started_ms),
+        _seconds(attempt.started_ms, attempt.ended_ms),
+        attempt.reason or None,
+        attempt.error or None,
+        attempt.traceback or None,
+    )
+
+
+def _worker_row(row: WorkerRow) -> Row:
+    head = row.name, row.hostname or None, row.pid, list(row.queues), row.state or None, row.current_job or None
+    return *head, row.completed, row.failed, row.working_s, row.birth or None, row.last_heartbeat or None
+
+
+def _artifact_rows(log: Iterable[Event], names: _TaskNames) -> Iterable[Row]:
+    for event in log:
+        seen: set[str] = set()
+        name = _text(event.data.get("name")) if event.type in ("artifact", "emit") else None
+        for ref in _references(event.data.get("input") if event.type == "flow.start" else event.data):
+            if ref["$ref"] not in seen:
+                seen.add(ref["$ref"])
+                shape = _text(ref.get("kind")), _count(ref.get("rows")), _count(ref.get("bytes"))
+                yield *_where(event, names), name, *shape, ref["$ref"]
+
+
+def _references(tree: Any) -> Iterable[dict[str, Any]]:
+    """Every `{"$ref": …}` in a JSON value. A user's own keys that begin with `$` are escaped, and never look so."""
+    if isinstance(tree, dict):
+        if isinstance(tree.get("$ref"), str):  # pyright: ignore[reportUnknownMemberType]
+            yield tree  # pyright: ignore[reportUnknownVariableType]
+            return
+        tree = list(tree.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType, reportUnknownVariableType]
+    if isinstance(tree, list):
+        for part in tree:  # pyright: ignore[reportUnknownVariableType]
+            yield from _references(part)
+
+
+def _seconds(from_ms: int | None, to_ms: int | None) -> float | None:
+    return None if from_ms is None or to_ms is None else (to_ms - from_ms) / 1000
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else None

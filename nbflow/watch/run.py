@@ -1,0 +1,252 @@
+"""The handle of a run that a person holds. It reads what it is asked for, and nothing before that.
+
+It keeps a view, folded on from the last id it knows; of an ended run it reads once. The view is folded from the deciding
+stream alone: logs are read when they are asked for. Commands go to the backend, which is put in by the composition root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from nbflow.errors import NotEnded, StepFailure
+from nbflow.model.events import BOUNDED_TYPES, Event
+from nbflow.model.view import View, reduce
+from nbflow.store.log import RunLog
+from nbflow.watch import frames
+from nbflow.watch.progress import Progress, new_progress
+from nbflow.watch.results import failure_of_run, result_of_run, result_of_step
+
+if TYPE_CHECKING:
+    from nbflow.store.connect import Store
+    from nbflow.watch.follow import Follower, Following
+
+__all__ = ["Decoder", "Run", "RunBackend", "show_runs_with"]
+
+BUSY = ("running", "retrying", "queued")
+
+
+class Decoder(Protocol):
+    """What the handle needs of `nbflow.model.codec.Codec`."""
+
+    def decode_value(self, tree: Any) -> Any: ...
+
+
+class RunBackend(Protocol):
+    """What a handle works with. The composition root is one."""
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def follower(self) -> Follower: ...
+    def codec_for(self, run_id: str, flow: str) -> Decoder:
+        """The codec that opens the run's payloads: with the types of the flow where this process has them."""
+        ...
+
+    def cancel(self, run_id: str, reason: str) -> None: ...
+
+
+class Run:
+    """One execution of a flow."""
+
+    def __init__(self, run_id: str, backend: RunBackend, *, flow: str = "") -> None:
+        self.id = run_id
+        self._backend = backend
+        self._flow = flow
+        self._log = RunLog(backend.store)
+        self._view = View(run_id, flow)
+        self._lock = threading.RLock()
+
+    @property
+    def flow(self) -> str:
+        """The name of its flow."""
+        if not self._flow:
+            self._flow = self._log.flow_of(self.id)
+        return self._flow
+
+    @property
+    def status(self) -> str:
+        """`running`, `awaiting` (something is held, and nothing else is under way), `completed`, `failed`, `canceled`."""
+        return _status(self.view)
+
+    @property
+    def view(self) -> View:
+        """The run as its events tell it up to now. It is this handle's own: look, do not change."""
+        with self._lock:
+            if not self._view.ended or self._view.status == "canceled":  # tasks of a canceled run are told one by one
+                for event in self._log.read(self.id, self._view.last_id, logs=False):
+                    reduce(self._view, event)
+            return self._view
+
+    @property
+    def result(self) -> Any:
+        """The value. `StepFailure` if the run failed, `RunEnded` if it was canceled, `NotEnded` if it goes on."""
+        view = self.view
+        if not view.ended:
+            raise NotEnded(
+                f"The run of {view.flow_name!r} has not ended: it is {_status(view)}.",
+                hint="Wait for it with run.wait(), or take a finished step by run['step'].",
+            )
+        return result_of_run(view, self._decode)
+
+    @property
+    def error(self) -> StepFailure | None:
+        """What `result` would raise if the run failed; else None."""
+        view = self.view
+        return failure_of_run(view) if view.status == "failed" else None
+
+    @property
+    def input(self) -> Any:
+        return self._decode(self.view.input)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """`ctx.state` as the events tell it."""
+        return {key: self._decode(value) for key, value in self.view.state.items()}
+
+    @property
+    def version(self) -> Any:
+        """The published version it was started from; None if it was launched from a notebook or script."""
+        return self.view.start.get("version")
+
+    def __getitem__(self, step: str | Callable[..., Any]) -> Any:
+        """The result of a step, by its name or by its function; of a mapped one something to index: `run["parse"][7]`,
+        `run["parse"]["b.csv"]`."""
+        return result_of_step(self.view, _step_name(step), self._decode)
+
+    def __contains__(self, step: object) -> bool:
+        return _step_name(step) in self.view.steps
+
+    __iter__ = None  # a run is no sequence: without this, Python would try run[0], run[1], …
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.view.steps)
+
+    def wait(self, timeout: float | None = None, *, progress: bool = True) -> Run:
+        """Wait for the end, whichever it is, and return this handle.
+
+        Ctrl-C stops the waiting and leaves the run. `TimeoutError` after `timeout` seconds; the run goes on then as well.
+        """
+        shown = new_progress() if progress else None
+        try:
+            self._wait(timeout, shown)
+        except KeyboardInterrupt:
+            _say(f"\nDetached; the run goes on. Come back: nbflow.run({self.id[:8]!r}).wait() · stop it: .cancel()")
+        finally:
+            if shown is not None:
+                shown.close(self._view)
+        return self
+
+    def __await__(self) -> Generator[Any, None, Run]:
+        return self._await().__await__()
+
+    def follow(self, after: str = "0-0", timeout: float | None = None) -> Following:
+        """Its events as they come, from the first one (or after an id): for `for` and for `async for`."""
+        return self._backend.follower.follow(self.id, after, timeout)
+
+    def cancel(self, reason: str = "") -> Run:
+        """End the run. Nothing of it starts any more, what runs is interrupted, and nothing it still does counts."""
+        self._backend.cancel(self.id, reason)
+        return self
+
+    @property
+    def events(self) -> frames.DataFrame:
+        return frames.events(self._log.read(self.id))
+
+    @property
+    def tasks(self) -> frames.DataFrame:
+        return frames.tasks(self.view)
+
+    @property
+    def attempts(self) -> frames.DataFrame:
+        return frames.attempts(self.view)
+
+    @property
+    def logs(self) -> frames.DataFrame:
+        return frames.logs(self._log.only_logs(self.id))
+
+    @property
+    def metrics(self) -> frames.DataFrame:
+        return frames.metrics(self._log.only_logs(self.id))
+
+    @property
+    def artifacts(self) -> frames.DataFrame:
+        return frames.artifacts(self._log.read(self.id, logs=False))
+
+    def __repr__(self) -> str:
+        """Without an id: a saved notebook that is executed again shows the same."""
+        return f"<Run of {self.flow!r}: {self.status}>"
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return _shown_with[0](self) if _shown_with else {"text/plain": repr(self)}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def _wait(self, timeout: float | None, shown: Progress | None) -> None:
+        view, said = self.view, dict[str, dict[str, Any]]()
+        if view.ended:
+            return
+        with contextlib.closing(self.follow(view.last_id, timeout)) as following:
+            if shown is not None:
+                shown.show(view, said)
+            for event in following:
+                self._fold(event, said)
+                if shown is not None:
+                    shown.show(view, said)
+                if event.ends_run:
+                    return
+
+    async def _await(self) -> Run:
+        events = aiter(self.follow(self._view.last_id))
+        async with contextlib.aclosing(cast("Any", events)):
+            async for event in events:
+                self._fold(event, {})
+                if event.ends_run:
+                    break
+        return self
+
+    def _fold(self, event: Event, said: dict[str, dict[str, Any]]) -> None:
+        if event.type not in BOUNDED_TYPES:
+            with self._lock:
+                reduce(self._view, event)
+        elif event.type == "progress":
+            said.pop(event.task, None)
+            said[event.task] = event.data
+
+    def _decode(self, tree: Any) -> Any:
+        return self._backend.codec_for(self.id, self.flow).decode_value(tree)
+
+
+_shown_with: list[Callable[[Run], Any]] = []
+
+
+def show_runs_with(maker: Callable[[Run], Any] | None) -> None:
+    """Have runs displayed by what `maker` makes of them, a mime bundle (the notebook's layer calls this)."""
+    _shown_with[:] = [maker] if maker else []
+
+
+def _status(view: View) -> str:
+    """`awaiting` is no event of its own: it is what a run does when something is held and nothing is under way."""
+    if view.ended:
+        return view.status
+    tasks = {status for step in view.steps.values() for status, count in step.counts.items() if count}
+    return "awaiting" if "awaiting" in tasks and not tasks.intersection(BUSY) else view.status
+
+
+def _step_name(step: Any) -> str:
+    if isinstance(step, str):
+        return step
+    declaration = getattr(step, "step", None)
+    return str(declaration.spec.name) if declaration is not None else str(step)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

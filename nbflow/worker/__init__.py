@@ -1,0 +1,1 @@
+"""Workers: the supervisor, the loop, one attempt. The only place that knows RQ."""

@@ -1,0 +1,220 @@
+"""What a step sees of its run: `Context`. It talks to the worker through a small `Port`, so that a run in process and a
+run on a worker give user code the same object."""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from nbflow.errors import CommandRefused, InternalError, nearest
+from nbflow.model.ids import Index, index_for_people
+
+__all__ = ["Context", "Emission", "Port", "TaskFacts", "UndeclaredEmit", "current", "running"]
+
+T = TypeVar("T")
+_PROGRESS_EVERY_S = 0.1
+
+
+class UndeclaredEmit(CommandRefused):
+    """The step emitted a topic that it does not declare. It fails for good."""
+
+    code = "undeclared-emit"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """What is known of a task before it runs. `index` is the wire's text."""
+
+    run_id: str
+    flow: str
+    step: str
+    index: str
+    key: str | None
+    attempt: int
+    declared: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """One call of `emit` (`many` False, one value) or `emit_each`."""
+
+    topic: str
+    values: list[Any]
+    many: bool
+
+
+class Port(Protocol):
+    """What a context needs of the worker."""
+
+    def record(self, kind: str, data: dict[str, Any]) -> None: ...
+    def read_input(self) -> Any: ...
+    def state(self, operation: str, key: str, value: Any) -> Any: ...
+    def read_state(self, key: str | None) -> dict[str, Any]: ...
+    def keep(self, name: str, value: Any) -> None: ...
+    def is_canceled(self) -> bool: ...
+
+
+class Log:
+    """`ctx.log.info("…", rows=3)`: a message and fields, at one of four levels."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+
+    def debug(self, message: object, **fields: Any) -> None:
+        self._write("debug", message, fields)
+
+    def info(self, message: object, **fields: Any) -> None:
+        self._write("info", message, fields)
+
+    def warning(self, message: object, **fields: Any) -> None:
+        self._write("warning", message, fields)
+
+    def error(self, message: object, **fields: Any) -> None:
+        self._write("error", message, fields)
+
+    def _write(self, level: str, message: object, fields: dict[str, Any]) -> None:
+        data: dict[str, Any] = {"level": level, "message": str(message)[:8192], "source": "step"}
+        self._port.record("log", data | ({"fields": fields} if fields else {}))
+
+
+class State:
+    """The run's state: JSON values by key, shared by its steps, changed at once and atomically.
+
+    A change counts even if the attempt fails later: `incr` in a task that is tried twice counts twice.
+    """
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._port.read_state(key).get(key, default)
+
+    def all(self) -> dict[str, Any]:
+        return self._port.read_state(None)
+
+    def set(self, key: str, value: Any) -> None:
+        self._port.state("set", key, value)
+
+    def delete(self, key: str) -> None:
+        self._port.state("delete", key, None)
+
+    def incr(self, key: str, by: float = 1) -> float:
+        """Add to a number (0 if there is none) and return the new value."""
+        return self._port.state("incr", key, by)
+
+
+@dataclass(slots=True)
+class Context:
+    """The run, the task and the attempt that a step executes in, and what it may do there."""
+
+    facts: TaskFacts
+    port: Port
+    emissions: list[Emission] = field(default_factory=list[Emission])
+    _progress_at: float = 0.0
+
+    @property
+    def run_id(self) -> str:
+        return self.facts.run_id
+
+    @property
+    def flow(self) -> str:
+        return self.facts.flow
+
+    @property
+    def step(self) -> str:
+        return self.facts.step
+
+    @property
+    def index(self) -> int | Index | None:
+        """None, an int on the first level of a map, a tuple below it."""
+        return index_for_people(self.facts.index)
+
+    @property
+    def key(self) -> str | None:
+        """What the step's `key=` made of the element."""
+        return self.facts.key
+
+    @property
+    def attempt(self) -> int:
+        """Counted from 1. An attempt whose worker died is executed again and stays the same attempt."""
+        return self.facts.attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for all attempts of a task: hand it to services that must not act twice."""
+        return f"{self.facts.run_id}:{self.facts.step}:{self.facts.index}"
+
+    @property
+    def input(self) -> Any:
+        """The run's input, as a dict by parameter."""
+        return self.port.read_input()
+
+    @property
+    def log(self) -> Log:
+        return Log(self.port)
+
+    @property
+    def state(self) -> State:
+        return State(self.port)
+
+    @property
+    def canceled(self) -> bool:
+        """Whether the run was canceled or this execution given up; a long loop may look and stop early."""
+        return self.port.is_canceled()
+
+    def emit(self, topic: str, payload: Any = None) -> None:
+        """Emit a declared topic. It counts if and when this attempt completes."""
+        self._declared(topic)
+        self.emissions.append(Emission(topic, [payload], many=False))
+
+    def emit_each(self, topic: str, items: Iterable[Any]) -> None:
+        """Emit a declared topic once for each item; none is legal and reaches the topic."""
+        self._declared(topic)
+        self.emissions.append(Emission(topic, list(items), many=True))
+
+    def _declared(self, topic: str) -> None:
+        if topic not in self.facts.declared:
+            raise UndeclaredEmit(
+                f"The step {self.step!r} emits {topic!r}, which it does not declare.",
+                hint=f"Add it to emits=[…] of the step. {nearest(topic, self.facts.declared)}".rstrip(),
+            )
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Say how far it is; shown while it runs. At most ten a second are kept, and the last."""
+        now = time.monotonic()
+        if now - self._progress_at < _PROGRESS_EVERY_S and done != total:
+            return
+        self._progress_at = now
+        self.port.record("progress", {"done": done, "total": total, "message": str(message)[:500]})
+
+    def track(self, items: Iterable[T], total: int | None = None, message: str = "") -> Iterator[T]:
+        """The items, with progress told on the way."""
+        count = total if total is not None else len(items) if hasattr(items, "__len__") else None  # type: ignore[arg-type]
+        done = 0
+        for done, item in enumerate(items, 1):
+            yield item
+            self.progress(done, count, message)
+        if count is None:
+            self.progress(done, done, message)
+
+    def metric(self, name: str, value: float, step: int | None = None) -> None:
+        """One point of a metric."""
+        self.port.record("metric", {"name": name, "value": float(value), "step": step})
+
+    def artifact(self, name: str, value: Any) -> None:
+        """Keep a value under a name with the run: a frame, a figure, bytes, anything that can be a payload."""
+        self.port.keep(name, value)
+
+
+running: contextvars.ContextVar[Context | None] = contextvars.ContextVar("nbflow_context", default=None)
+
+
+def current() -> Context:
+    """The context of the step that runs here, for helpers that are not handed it."""
+    context = running.get()
+    if context is None:
+        raise InternalError("No step runs here.", hint="Call nbflow.current() from code that a step calls.")
+    return context

@@ -1,0 +1,234 @@
+"""One attempt of one task: open the code, check that the run is ours, bind what it receives, call the step, say how it
+ended. It knows no queue and no lease; what it must read it reads through a `Fetch`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from nbflow.define.bundle import LoadedFlow, open_bundle
+from nbflow.define.plan import Route, routes
+from nbflow.define.returns import ReturnTypes
+from nbflow.define.signature import Binder
+from nbflow.errors import BundleUnsigned, Canceled, InternalError, SignatureMismatch
+from nbflow.model.artifacts import ArtifactStore
+from nbflow.model.codec import Codec
+from nbflow.model.definition import FlowSpec, Form, StepSpec, Term, failed_topic
+from nbflow.model.ids import index_sort_key
+from nbflow.model.runs import run_signature_parts
+from nbflow.model.signing import Signer
+from nbflow.worker import ending
+from nbflow.worker.context import Context, Port, TaskFacts, running
+from nbflow.worker.task import Ending, Job
+
+__all__ = ["Executor", "Fetch", "KeptList"]
+
+_BUNDLES = 16
+_RUNS = 10_000
+
+
+class Fetch(Protocol):
+    """What an execution reads beside what the claim handed over."""
+
+    def bundle(self, digest: str) -> bytes | None: ...
+    def emitted(self, run: str, topic: str) -> dict[str, str]: ...
+
+
+class KeptList(list[Any]):
+    """What `collect(..., failures="keep")` hands over: the payloads, and `.failed`, the failures by key or index."""
+
+    failed: dict[Any, Any]
+
+
+@dataclass(slots=True)
+class _Code:
+    """A bundle that was opened, and what was made of it once."""
+
+    flow: LoadedFlow
+    routes: dict[str, Route]
+    binders: dict[str, Binder]
+    codec: Codec
+    keys: dict[str, Callable[[Any], Any]]
+
+
+class Executor:
+    """Executes tasks, one at a time, in the thread it was made in."""
+
+    def __init__(self, fetch: Fetch, signer: Signer, artifacts: ArtifactStore) -> None:
+        self._fetch, self._signer, self._artifacts = fetch, signer, artifacts
+        self._codes: OrderedDict[str, _Code] = OrderedDict()
+        self._verified: OrderedDict[str, str] = OrderedDict()
+        self._runner: asyncio.Runner | None = None
+
+    def execute(self, job: Job, port: Port, inside: Callable[[bool], None]) -> Ending:
+        """The ending of the attempt. `inside(True)` and `inside(False)` are called around user code: only there may it
+        be interrupted. Never raises but for what ends the process."""
+        start = time.perf_counter()
+        code: _Code | None = None
+        received: Any = None
+        context: Context | None = None
+        try:
+            self._verify(job)
+            code = self._open(job)
+            step = self._step(code, job)
+            code.flow.world.activate()
+            context = Context(self._facts(job, step), port)
+            received = self._received(code, job, step)
+            args, kwargs = self._bind(code, job, step, received, context)
+            value = self._call(code.flow.steps[step.name].function, args, kwargs, context, inside)
+            took = time.perf_counter() - start
+            return ending.completed(
+                job, step, code.routes[step.name], code.codec, code.keys, value, context.emissions, took
+            )
+        except (Exception, *_INTERRUPTIONS) as error:
+            inside(False)
+            route = code.routes.get(job.step) if code else None
+            return ending.failed(job, route, code.codec if code else None, error, time.perf_counter() - start, _plain(received))
+
+    def codec(self, job: Job) -> Codec:
+        """The codec of the task's flow: it knows the classes of its payloads."""
+        return self._open(job).codec
+
+    # -- trust ------------------------------------------------------------------------------------------------------
+
+    def _verify(self, job: Job) -> None:
+        """The run was launched by somebody who has the secret, with this plan, this bundle and this input."""
+        if self._verified.get(job.run) == job.signature:
+            return
+        if not job.signature:
+            raise BundleUnsigned(f"The run {job.run[:8]} carries no signature.", hint="Start it with nbflow, which signs it.")
+        parts = run_signature_parts(job.run, job.flow, job.plan, job.bundle, job.input_digest, job.run_queue)
+        if not self._signer.verify(job.signature, *parts):
+            raise SignatureMismatch(
+                f"The run {job.run[:8]} was not signed with this worker's secret, or was changed since.",
+                hint="Give launcher and worker the same NBFLOW_SECRET, then start the run again.",
+            )
+        self._verified[job.run] = job.signature
+        if len(self._verified) > _RUNS:
+            self._verified.popitem(last=False)
+
+    def _step(self, code: _Code, job: Job) -> StepSpec:
+        """The step of the task, which the signed code must know, on the queue it names."""
+        loaded = code.flow.steps.get(job.step)
+        if loaded is None or (job.run_queue or loaded.spec.queue) != job.queue or bool(job.index) != loaded.spec.is_mapped:
+            raise SignatureMismatch(
+                f"The task {job.task!r} on queue {job.queue!r} is not one of the signed plan.",
+                hint="Somebody else wrote it; look who has access to the server.",
+            )
+        return loaded.spec
+
+    def _open(self, job: Job) -> _Code:
+        code = self._codes.get(job.bundle)
+        if code is None:
+            blob = self._fetch.bundle(job.bundle)
+            if blob is None:
+                raise InternalError(f"The bundle {job.bundle} of the run {job.run[:8]} is not in the store.")
+            code = self._codes[job.bundle] = self._prepare(open_bundle(blob, job.bundle, self._signer))
+            if len(self._codes) > _BUNDLES:
+                self._codes.popitem(last=False)
+        else:
+            self._codes.move_to_end(job.bundle)
+        return code
+
+    def _prepare(self, flow: LoadedFlow) -> _Code:
+        spec = FlowSpec(flow.name, tuple(step.spec for step in flow.steps.values()))
+        functions = {name: step.function for name, step in flow.steps.items()}
+        with flow.world.entered():
+            expected = ReturnTypes(spec, functions)
+            binders = {
+                step.name: Binder(functions[step.name], step.terms, fallback=expected.received_by(step)) for step in spec.steps
+            }
+        codec = Codec(types=flow.types, signer=self._signer, artifacts=self._artifacts, open_pickles=True)
+        keys = {name: step.key for name, step in flow.steps.items() if step.key is not None}
+        return _Code(flow, routes(spec), binders, codec, keys)
+
+    # -- receiving --------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _facts(job: Job, step: StepSpec) -> TaskFacts:
+        return TaskFacts(job.run, job.flow, step.name, job.index, job.key, job.attempt, step.emits)
+
+    def _received(self, code: _Code, job: Job, step: StepSpec) -> Any:
+        """The input (a dict) of an entry; else (topic, payload) pairs in the order of the subscriptions."""
+        if step.is_entry:
+            text = job.payloads[0] or b""
+            if hashlib.sha256(text).hexdigest() != job.input_digest:
+                raise SignatureMismatch(
+                    f"The input of the run {job.run[:8]} is not the one that was signed.",
+                    hint="Somebody changed it in the server; start the run again.",
+                )
+            return code.codec.decode(text)
+        payloads = iter(job.payloads)
+        pairs: list[tuple[str, Any]] = []
+        for position, term in enumerate(step.terms):
+            pairs += self._term(code, job, term, position, payloads)
+        return pairs
+
+    def _term(self, code: _Code, job: Job, term: Term, position: int, payloads: Any) -> list[tuple[str, Any]]:
+        decode = code.codec.decode
+        if term.any_of:
+            topic = next(payloads).decode()
+            return [(topic, decode(next(payloads)))]
+        if term.form in (Form.COLLECT, Form.KEEP) or (term.form is Form.COMPLETED and self._is_mapped(code, term)):
+            gathered = self._gather(code, job, term.topics[0])
+            if term.form is Form.KEEP:
+                gathered = self._keep(code, job, gathered, position)
+            return [(term.topics[0], gathered)]
+        return [(topic, decode(next(payloads))) for topic in term.topics]
+
+    @staticmethod
+    def _is_mapped(code: _Code, term: Term) -> bool:
+        return code.flow.steps[term.topics[0].partition(":")[2]].spec.is_mapped
+
+    def _gather(self, code: _Code, job: Job, topic: str) -> list[Any]:
+        texts = self._fetch.emitted(job.run, topic)
+        return [code.codec.decode(texts[index]) for index in sorted(texts, key=index_sort_key)]
+
+    def _keep(self, code: _Code, job: Job, gathered: list[Any], position: int) -> KeptList:
+        kept = KeptList(gathered)
+        kept.failed = {}
+        for step in code.routes[job.step].wanted_failures.get(position, ()):
+            for failure in self._gather(code, job, failed_topic(step)):
+                name = failure["key"] if failure["key"] is not None else failure["index"]
+                kept.failed[step if name is None else name] = failure
+        return kept
+
+    def _bind(self, code: _Code, job: Job, step: StepSpec, received: Any, context: Context) -> tuple[Any, Any]:
+        binder = code.binders[step.name]
+        return binder.bind_input(received, context) if step.is_entry else binder.bind(received, context)
+
+    # -- calling ----------------------------------------------------------------------------------------------------
+
+    def _call(self, function: Callable[..., Any], args: Any, kwargs: Any, context: Context, inside: Callable[[bool], None]) -> Any:
+        token = running.set(context)
+        try:
+            inside(True)
+            value = function(*args, **kwargs)
+            if inspect.iscoroutine(value):
+                self._runner = self._runner or asyncio.Runner()
+                value = self._runner.run(value)
+            if inspect.isgenerator(value):
+                value = list(value)
+            return value
+        finally:
+            inside(False)
+            running.reset(token)
+
+
+_INTERRUPTIONS = (Canceled, SystemExit, KeyboardInterrupt)
+"""What user code may raise beside exceptions, and must not end the worker."""
+
+
+def _plain(received: Any) -> Any:
+    """What `failed(step)` shows as the input: the one payload, or a dict by topic."""
+    if isinstance(received, list):
+        pairs: list[tuple[str, Any]] = received  # pyright: ignore[reportUnknownVariableType]
+        return pairs[0][1] if len(pairs) == 1 else dict(pairs)
+    return received

@@ -1,0 +1,126 @@
+"""Carries a tape to Redis: a thread while a task runs, the worker itself before it settles, the supervisor when the
+worker is dead. All go through one script that takes each byte once.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nbflow.store.keys import Keys
+from nbflow.store.scripts import Script
+from nbflow.store.wire import Wire
+from nbflow.worker.slots import Slots
+from nbflow.worker.tape import MAX_TAPE_BYTES, Entry, Tape, entries
+
+__all__ = ["Shipper", "Shipping", "append_command", "last_words"]
+
+SHIP_EVERY_S = 0.2
+MAX_PIECE = 256 << 10
+MAX_LOGS = 100_000
+"""Logs, progress and metrics that a run keeps; older ones go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shipping:
+    """Whose tape it is: the lease under which its content counts."""
+
+    worker: str
+    job: str
+    lease: int
+    run: str
+    task: str
+    attempt: int
+
+
+def append_command(script: Script, whose: Shipping, span: tuple[int, int], items: list[Entry]) -> tuple[Any, ...]:
+    """The call that appends these entries, which come from the bytes of `span`."""
+    flat = [text for kind, data in items for text in (kind, json.dumps(data, separators=(",", ":")))]
+    return script.command(
+        *flat,
+        worker=whose.worker,
+        job=whose.job,
+        lease=whose.lease,
+        run=whose.run,
+        task=whose.task,
+        attempt=whose.attempt,
+        max=MAX_LOGS,
+        **{"from": span[0], "to": span[1]},
+    )
+
+
+class Shipper:
+    """Carries the tape to Redis. `begin` and `end` are called around each task; between them a thread ships."""
+
+    def __init__(self, tape: Tape, script: Script, slots: Slots, slot: int) -> None:
+        self._tape, self._script, self._slots, self._slot = tape, script, slots, slot
+        self._whose: Shipping | None = None
+        self._shipped = 0
+        self._lock = threading.Lock()
+
+    def start(self, open_wire: Callable[[], Wire]) -> None:
+        threading.Thread(target=self._loop, args=(open_wire,), name="nbflow-shipper", daemon=True).start()
+
+    def begin(self, whose: Shipping) -> None:
+        with self._lock:
+            self._whose, self._shipped = whose, 0
+        self._slots.ship(self._slot, 0)
+
+    def end(self, wire: Wire) -> None:
+        """Ship the rest, whole."""
+        with self._lock:
+            if self._tape.size() > self._shipped:
+                self._ship(wire, final=True)
+            self._whose = None
+
+    def _loop(self, open_wire: Callable[[], Wire]) -> None:
+        """A look every 0.2 s costs less than telling this thread of each task."""
+        wire: Wire | None = None
+        while True:
+            time.sleep(SHIP_EVERY_S)
+            if self._whose is not None and self._tape.size() > self._shipped:
+                wire = wire or open_wire()
+                with self._lock:
+                    self._ship(wire, final=False)
+
+    def _ship(self, wire: Wire, *, final: bool) -> None:
+        size = self._tape.size()
+        while self._whose is not None and self._shipped < size:
+            raw = self._tape.read(self._shipped, min(size, self._shipped + MAX_PIECE))
+            rest = self._shipped + len(raw) >= size
+            items, taken = entries(raw, final=(final and rest) or b"\n" not in raw[-MAX_PIECE:])
+            if not taken:
+                return
+            if final and self._shipped + taken >= MAX_TAPE_BYTES:
+                items.append(("log", {"level": "warning", "message": "output beyond 64 MiB was dropped", "source": "nbflow"}))
+            self._append(wire, self._whose, taken, items)
+
+    def _append(self, wire: Wire, whose: Shipping, taken: int, items: list[Entry]) -> None:
+        command = append_command(self._script, whose, (self._shipped, self._shipped + taken), items)
+        try:
+            reply = wire.call(*command)
+        except OSError:
+            reply = wire.again(*command)
+        if reply[0] == b"LOST":
+            self._whose = None
+            return
+        self._shipped = int(reply[1])
+        self._slots.ship(self._slot, self._shipped)
+
+
+def last_words(ask: Callable[..., Any], script: Script, worker: str, tape: Tape, shipped: int, keys: Keys) -> None:
+    """What the tape of a dead worker still holds goes to the log of its task, before that is given back."""
+    size = tape.size()
+    if size <= shipped:
+        return
+    for execution in ask("SMEMBERS", f"{keys.rq_worker(worker)}:executions"):
+        job, _, lease = execution.decode().rpartition(":")
+        run, task, attempt = ask("HMGET", keys.rq_job(job), "run", "task", "attempt")
+        if run and task:
+            whose = Shipping(worker, job, int(lease), run.decode(), task.decode(), int(attempt))
+            items, _ = entries(tape.read(max(shipped, size - MAX_PIECE), size), final=True)
+            ask(*append_command(script, whose, (shipped, size), items))

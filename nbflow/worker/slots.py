@@ -1,0 +1,73 @@
+"""Memory shared by a supervisor and its workers: one slot each, no locks, one writer per field.
+
+The worker writes `lease` (0 when idle), `since` (monotonic ns), `jobs`, `seconds`, `shipped` (bytes of its tape that are
+in Redis). The supervisor writes `target`: the lease it means to interrupt.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+
+__all__ = ["Slots", "anonymous_file"]
+
+_SIZE = 64
+_ONE, _TWO, _SUMS = struct.Struct("<q"), struct.Struct("<qq"), struct.Struct("<qd")
+_LEASE, _TARGET, _JOBS, _SHIPPED = 0, 16, 24, 40
+
+
+def anonymous_file(name: str) -> int:
+    """The descriptor of a file that has no place in a folder and ends with its last holder."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name, 0)
+    with tempfile.TemporaryFile(prefix=name) as file:
+        return os.dup(file.fileno())
+
+
+class Slots:
+    """The slots of at most `n` workers; with `fd`, those that another process made."""
+
+    def __init__(self, fd: int | None = None, n: int = 256) -> None:
+        if fd is None:
+            fd = anonymous_file("nbflow-slots")
+            os.ftruncate(fd, n * _SIZE)
+        self.fd = fd
+        self._memory = mmap.mmap(fd, os.fstat(fd).st_size)
+
+    @property
+    def count(self) -> int:
+        return len(self._memory) // _SIZE
+
+    def begin(self, slot: int, lease: int, since_ns: int) -> None:
+        _TWO.pack_into(self._memory, slot * _SIZE, lease, since_ns)
+
+    def end(self, slot: int, seconds: float) -> None:
+        at = slot * _SIZE
+        _ONE.pack_into(self._memory, at, 0)
+        jobs, total = _SUMS.unpack_from(self._memory, at + _JOBS)
+        _SUMS.pack_into(self._memory, at + _JOBS, jobs + 1, total + seconds)
+
+    def running(self, slot: int) -> tuple[int, int]:
+        """(lease or 0, since when in monotonic ns)."""
+        return _TWO.unpack_from(self._memory, slot * _SIZE + _LEASE)
+
+    def sums(self, slot: int) -> tuple[int, float]:
+        """(jobs ended, seconds worked)."""
+        return _SUMS.unpack_from(self._memory, slot * _SIZE + _JOBS)
+
+    def aim(self, slot: int, lease: int) -> None:
+        _ONE.pack_into(self._memory, slot * _SIZE + _TARGET, lease)
+
+    def target(self, slot: int) -> int:
+        return _ONE.unpack_from(self._memory, slot * _SIZE + _TARGET)[0]
+
+    def ship(self, slot: int, offset: int) -> None:
+        _ONE.pack_into(self._memory, slot * _SIZE + _SHIPPED, offset)
+
+    def shipped(self, slot: int) -> int:
+        return _ONE.unpack_from(self._memory, slot * _SIZE + _SHIPPED)[0]
+
+    def clear(self, slot: int) -> None:
+        self._memory[slot * _SIZE : (slot + 1) * _SIZE] = bytes(_SIZE)

@@ -1,0 +1,300 @@
+"""The supervisor: starts N workers and a warm spare, renews their leases, hears RQ's commands for them, sees a death at
+once and gives the task back, interrupts and kills.
+
+It imports nothing heavy (no redis-py, no rq, no pydantic): 17 MB, and always quick to answer. What it knows of a
+worker is its process, its slot of shared memory and its tape.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from nbflow.errors import NbflowError
+from nbflow.store.keys import Keys
+from nbflow.store.scripts import load_scripts, upload
+from nbflow.store.wire import ReplyError, Wire, connect, shown_url
+from nbflow.worker.shipping import last_words
+from nbflow.worker.slots import Slots
+from nbflow.worker.tape import Tape
+
+__all__ = ["Supervisor", "main"]
+
+BEAT_S = 1.0
+GRACE_S = 5.0
+_QUICK_DEATHS, _QUICK_S = 6, 5.0
+"""So many workers, one after the other, that die soon and without having ended a task, and the supervisor gives up."""
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS", "ARROW_NUM_THREADS")
+
+
+@dataclass(slots=True)
+class _Child:
+    """A worker process: its pid, its name at RQ, the descriptor that tells its end, its tape, when it began."""
+
+    pid: int
+    name: str
+    watch: int
+    tape: Tape
+    born: float
+    gate: int = -1
+
+
+class Supervisor:
+    """Keeps `concurrency` workers working on `queues` until it is told to end."""
+
+    def __init__(self, url: str, *, namespace: str, concurrency: int, queues: list[str], lease_s: float, spares: int = 1) -> None:
+        self.url, self.concurrency, self.queues, self.lease_s, self.spares = url, concurrency, queues, lease_s, spares
+        self.keys = Keys(namespace)
+        self.scripts = load_scripts(self.keys)
+        self.slots = Slots(n=concurrency)
+        self.wire = connect(url, timeout=30)
+        self._know(self.wire)
+        self.wire.on_open = self._know
+        self.ear = connect(url)
+        self.poll = select.poll()
+        self.poll.register(self.ear.fileno(), select.POLLIN)
+        self.base = f"{socket.gethostname()}.{os.getpid()}"
+        self.count = 0
+        self.workers: dict[int, _Child] = {}
+        self.warm: list[_Child] = []
+        self.kill_at: dict[int, tuple[int, float]] = {}
+        self.stopping = False
+        self.quick_deaths = 0
+
+    def _know(self, wire: Wire) -> None:
+        upload(wire.call, self.scripts)
+
+    # -- processes --------------------------------------------------------------------------------------------------
+
+    def _spawn(self, slot: int, name: str) -> _Child:
+        """A worker process that begins at once, or, with slot -1, a warm spare that waits at its gate."""
+        tape = Tape()
+        gate_read, gate_write = os.pipe()
+        for fd in (self.slots.fd, tape.fd, gate_read):
+            os.set_inheritable(fd, True)
+        command = [sys.executable, "-P", "-m", "nbflow.worker.worker", str(self.slots.fd), str(tape.fd), str(gate_read)]
+        pid = os.posix_spawn(sys.executable, command, self._environment())
+        os.close(gate_read)
+        child = _Child(pid, name, -1, tape, time.monotonic(), gate_write)
+        if slot >= 0:
+            self._admit(child, slot, name)
+        return child
+
+    def _environment(self) -> dict[str, str]:
+        share = str(max(1, (os.cpu_count() or 1) // self.concurrency))
+        return {name: share for name in _THREADS} | os.environ | {"NBFLOW_WORKER_OF": str(os.getpid())}
+
+    def _admit(self, child: _Child, slot: int, name: str) -> None:
+        """Through the gate: the worker learns its slot and its name, and begins."""
+        child.name, child.born = name, time.monotonic()
+        with contextlib.suppress(OSError):
+            os.write(child.gate, json.dumps({"slot": slot, "name": name}).encode() + b"\n")
+        os.close(child.gate)
+        child.gate = -1
+        child.watch = os.pidfd_open(child.pid)
+        self.poll.register(child.watch, select.POLLIN)
+        self.workers[slot] = child
+        self.ear.send("SUBSCRIBE", f"rq:pubsub:{name}")
+
+    def _fill(self, slot: int) -> None:
+        self.count += 1
+        name = f"{self.base}.{self.count}"
+        if self.warm:
+            self._admit(self.warm.pop(0), slot, name)
+        else:
+            self._spawn(slot, name)
+
+    def _died(self, slot: int) -> None:
+        child = self.workers.pop(slot)
+        jobs, _ = self.slots.sums(slot)
+        self.poll.unregister(child.watch)
+        os.close(child.watch)
+        _, status, usage = os.wait4(child.pid, 0)
+        cause = _cause(status, usage.ru_maxrss)
+        last_words(self._ask, self.scripts["append"], child.name, child.tape, self.slots.shipped(slot), self.keys)
+        self._ask(*self.scripts["giveback"].command(worker=child.name, cause=cause))
+        os.close(child.tape.fd)
+        self.slots.clear(slot)
+        self.kill_at.pop(slot, None)
+        self.ear.send("UNSUBSCRIBE", f"rq:pubsub:{child.name}")
+        if not self.stopping:
+            self._replace(slot, child, cause, jobs)
+
+    def _replace(self, slot: int, child: _Child, cause: str, jobs: int) -> None:
+        quick = cause and not jobs and time.monotonic() - child.born < _QUICK_S
+        self.quick_deaths = self.quick_deaths + 1 if quick else 0
+        if cause:
+            print(f"nbflow: worker {child.name} ended ({cause}); another takes its place", file=sys.stderr, flush=True)
+        if self.quick_deaths >= _QUICK_DEATHS:
+            print("nbflow: workers end as soon as they begin; giving up", file=sys.stderr, flush=True)
+            self.stop()
+        else:
+            self._fill(slot)
+
+    def interrupt(self, slot: int, lease: int | None = None) -> None:
+        """Raise `Canceled` in the task that runs under this lease (by default the current one); killed after a grace."""
+        running, _ = self.slots.running(slot)
+        if running and lease in (None, running):
+            self.slots.aim(slot, running)
+            self.kill_at[slot] = (running, time.monotonic() + GRACE_S)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.workers[slot].pid, signal.SIGUSR1)
+
+    def _kill_overdue(self) -> None:
+        for slot, (lease, due) in list(self.kill_at.items()):
+            if self.slots.running(slot)[0] != lease:
+                del self.kill_at[slot]
+            elif time.monotonic() >= due:
+                os.kill(self.workers[slot].pid, signal.SIGKILL)
+
+    # -- Redis ------------------------------------------------------------------------------------------------------
+
+    def _ask(self, *command: Any) -> Any:
+        """Beat, tick and give back may be said twice; so a broken connection is only a delay."""
+        try:
+            return self.wire.call(*command)
+        except OSError:
+            return self.wire.again(*command)
+        except ReplyError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+            self._know(self.wire)
+            return self.wire.call(*command)
+
+    def _hear(self) -> None:
+        """RQ's commands: stop a job, kill its process, shut down."""
+        try:
+            messages = self.ear.arrived()
+        except OSError:
+            self._listen_again()
+            return
+        for message in messages:
+            if isinstance(message, list) and message[0] == b"message":
+                self._obey(message[1].decode().rpartition(":")[2], message[2])
+
+    def _listen_again(self) -> None:
+        self.poll.unregister(self.ear.fileno())
+        self.ear.again("PING")
+        self.poll.register(self.ear.fileno(), select.POLLIN)
+        for child in self.workers.values():
+            self.ear.send("SUBSCRIBE", f"rq:pubsub:{child.name}")
+
+    def _obey(self, name: str, payload: bytes) -> None:
+        slot = next((slot for slot, child in self.workers.items() if child.name == name), None)
+        try:
+            order = json.loads(payload)
+        except ValueError:
+            return
+        if slot is None or not isinstance(order, dict):
+            return
+        match order.get("command"):
+            case "stop-job" | "stop-execution":
+                self.interrupt(slot, order.get("lease"))
+            case "kill-horse":
+                os.kill(self.workers[slot].pid, signal.SIGKILL)
+            case "shutdown":
+                os.kill(self.workers[slot].pid, signal.SIGTERM)
+            case _:
+                pass
+
+    def _beat(self) -> None:
+        rows: list[Any] = []
+        now = time.monotonic_ns()
+        for slot, child in self.workers.items():
+            jobs, seconds = self.slots.sums(slot)
+            lease, since = self.slots.running(slot)
+            long = lease if lease and now - since > BEAT_S * 0.9e9 else ""
+            rows += [child.name, jobs, f"{seconds:.6f}", long]
+        self._ask(*self.scripts["beat"].command(*rows, lease_ms=int(self.lease_s * 1000)))
+        self._ask(*self.scripts["tick"].command())
+        self._kill_overdue()
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT: then each worker ends its task and goes; a second signal kills."""
+        signal.signal(signal.SIGTERM, lambda *_: self.stop())
+        signal.signal(signal.SIGINT, lambda *_: self.stop())
+        for slot in range(self.concurrency):
+            self._fill(slot)
+        due = time.monotonic() + BEAT_S
+        while not self.stopping or self.workers:
+            for fd, _ in self.poll.poll(max(0.0, due - time.monotonic()) * 1000):
+                self._attend(fd)
+            if not self.stopping and len(self.warm) < self.spares:
+                self.warm.append(self._spawn(-1, "-"))
+            if time.monotonic() >= due:
+                self._beat()
+                due = time.monotonic() + BEAT_S
+        self._dismiss_spares()
+
+    def _attend(self, fd: int) -> None:
+        if fd == self.ear.fileno():
+            self._hear()
+            return
+        slot = next((slot for slot, child in self.workers.items() if child.watch == fd), None)
+        if slot is not None:
+            self._died(slot)
+
+    def stop(self) -> None:
+        sent = signal.SIGKILL if self.stopping else signal.SIGTERM
+        self.stopping = True
+        for child in self.workers.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, sent)
+
+    def _dismiss_spares(self) -> None:
+        for child in self.warm:
+            os.close(child.gate)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child.pid, 0)
+
+
+def _cause(status: int, peak_kib: int) -> str:
+    """Why a process ended, in words; '' if it ended well."""
+    if os.WIFSIGNALED(status):
+        peak = peak_kib / 1024 if sys.platform != "darwin" else peak_kib / 1024 / 1024
+        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}, peak memory {peak:.0f} MiB"
+    code = os.WEXITSTATUS(status)
+    return f"exit code {code}" if code else ""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m nbflow.worker.supervisor --concurrency 2 --queues default`; the server and the secret by NBFLOW_*."""
+    parser = argparse.ArgumentParser(prog="nbflow worker")
+    parser.add_argument("--url", default=os.environ.get("NBFLOW_REDIS_URL", "redis://127.0.0.1:6379/0"))
+    parser.add_argument("--namespace", default=os.environ.get("NBFLOW_NAMESPACE", "nbflow"))
+    parser.add_argument("--concurrency", type=int, default=int(os.environ.get("NBFLOW_WORKERS", "0")) or os.cpu_count() or 1)
+    parser.add_argument("--queues", default="default")
+    parser.add_argument("--lease", type=float, default=float(os.environ.get("NBFLOW_LEASE_S", "10")))
+    parser.add_argument("--spares", type=int, default=1)
+    options = parser.parse_args(argv)
+    os.environ |= {"NBFLOW_REDIS_URL": options.url, "NBFLOW_NAMESPACE": options.namespace, "NBFLOW_QUEUES": options.queues}
+    try:
+        supervisor = Supervisor(
+            options.url,
+            namespace=options.namespace,
+            concurrency=options.concurrency,
+            queues=options.queues.split(","),
+            lease_s=options.lease,
+            spares=options.spares,
+        )
+    except NbflowError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"nbflow: {options.concurrency} workers on {options.queues} at {shown_url(options.url)}", file=sys.stderr, flush=True)
+    supervisor.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

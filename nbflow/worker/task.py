@@ -1,0 +1,69 @@
+"""A task as it is handed to a worker, and its ending as it is handed back: the two forms between the scripts and the
+execution. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbflow.model.ids import split_task
+
+__all__ = ["Ending", "Job", "job_from_reply"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One execution to do. `payloads` are those that the claim could hand over, in the order of the subscriptions."""
+
+    id: str
+    run: str
+    task: str
+    attempt: int
+    queue: str
+    key: str | None
+    recovered: int
+    plan: str
+    bundle: str
+    signature: str
+    flow: str
+    input_digest: str
+    run_queue: str
+    payloads: tuple[bytes | None, ...]
+
+    @property
+    def step(self) -> str:
+        return split_task(self.task)[0]
+
+    @property
+    def index(self) -> str:
+        return split_task(self.task)[1]
+
+
+def job_from_reply(reply: list[bytes | None]) -> Job:
+    """What `offer` of `parts/job.lua` makes."""
+    texts = [(part or b"").decode() for part in reply[:13]]
+    job, run, task, attempt, queue, key, recovered, plan, bundle, signature, flow, input_digest, run_queue = texts
+    return Job(
+        job, run, task, int(attempt), queue, key or None, int(recovered or 0), plan, bundle, signature, flow, input_digest, run_queue,
+        tuple(reply[13:]),
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Ending:
+    """How an attempt ended: `completed` or `failed`, the data of that event (JSON), and what it emits.
+
+    A group of `emits` is topic, mode, text, n, then n times index and payload; mode is `one` or `many` (an `emit` event
+    is written), `silent` (the end of the step says it), or `key` (names for the elements of the step that stands for the
+    topic).
+    """
+
+    outcome: str
+    data: str
+    emits: list[Any] = field(default_factory=list[Any])
+
+    def emit(self, topic: str, mode: str, pairs: list[tuple[str, str]], text: str = "") -> None:
+        self.emits += [topic, mode, text, len(pairs)]
+        for index, payload in pairs:
+            self.emits += [index, payload]

@@ -1,0 +1,278 @@
+"""A worker process: a registered RQ worker that executes each task in its main thread, one round trip a task.
+
+It has no heartbeat and listens to nobody: the supervisor does that for it. Its loop is: execute, settle (which hands
+over the next task), and so on; when nothing waits, one blocking pop of a wake token, then a claim.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import redis
+import rq
+import rq.serializers
+
+from nbflow.errors import Canceled, NbflowError, SecretMissing
+from nbflow.model.artifacts import Blob
+from nbflow.model.signing import Signer
+from nbflow.settings import Settings, settings
+from nbflow.store.artifacts import StoredArtifacts
+from nbflow.store.keys import Keys
+from nbflow.store.scripts import Script, load_scripts, upload
+from nbflow.store.wire import ReplyError, Wire, connect
+from nbflow.worker.capture import Capture
+from nbflow.worker.execute import Executor
+from nbflow.worker.port import WorkerPort, WorkerReads
+from nbflow.worker.shipping import Shipper, Shipping
+from nbflow.worker.slots import Slots
+from nbflow.worker.tape import Tape
+from nbflow.worker.task import Ending, Job, job_from_reply
+
+__all__ = ["FlowWorker", "main"]
+
+BEAT_NS = 500_000_000
+SLICE_WAIT_S = 5
+SETTLE_ARGS = ("worker", "want", "job", "lease", "next", "run", "task", "attempt", "queue", "long", "outcome", "data")
+
+
+class _Stop(BaseException):
+    """The worker is to end, and waits for nothing."""
+
+
+class FlowWorker(rq.SimpleWorker):
+    """RQ's registration, keys and names; our loop."""
+
+    def __init__(self, queues: list[Any], *, slots: Slots, slot: int, tape: Tape, url: str, keys: Keys, signer: Signer, artifacts: str, **options: Any) -> None:
+        super().__init__(queues, serializer=rq.serializers.JSONSerializer, **options)
+        self._slots, self._slot, self._url = slots, slot, url
+        self._stopping = self._waiting = self._inside = False
+        self._lease = 0
+        self.scripts: dict[str, Script] = load_scripts(keys)
+        self._keys = keys
+        self.wire = connect(url)
+        self._know(self.wire)
+        self.wire.on_open = self._know
+        self._capture, self._shipper = Capture(tape), Shipper(tape, self.scripts["append"], slots, slot)
+        self._tape = tape
+        reads = WorkerReads(self.wire, keys)
+        self._executor = Executor(reads, signer, _Owned(StoredArtifacts(reads, keys.artifact, artifacts or None), reads))
+        self._port = WorkerPort(reads, self.scripts["state"], tape, self._executor, self._shield, self._ask)
+
+    def _know(self, wire: Wire) -> None:
+        upload(wire.call, self.scripts)
+
+    def subscribe(self) -> None:
+        """The supervisor hears RQ's commands."""
+
+    def unsubscribe(self) -> None:
+        """Nothing was subscribed."""
+
+    # -- signals ----------------------------------------------------------------------------------------------------
+
+    def _on_stop(self, *_: object) -> None:
+        self._stopping = True
+        if self._waiting:
+            raise _Stop
+
+    def _on_interrupt(self, *_: object) -> None:
+        """Only inside user code, and only if it is aimed at the task that runs now."""
+        if self._inside and self._slots.target(self._slot) == self._lease:
+            raise Canceled(f"the task was interrupted (lease {self._lease})")
+
+    def _set_inside(self, inside: bool) -> None:
+        self._inside = inside
+        if inside and self._slots.target(self._slot) == self._lease:  # it was aimed at us before we were inside
+            self._on_interrupt()
+
+    def _shield(self, shielded: bool) -> None:
+        """Around a conversation with the server that user code caused: an interruption waits until it is over."""
+        self._set_inside(not shielded)
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def work(self, *_: Any, **__: Any) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Until SIGTERM, or until this worker was given up. Registration ends with the supervisor's give-back: RQ's own
+        `register_death` would delete the set that names what we hold."""
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, self._on_interrupt)
+        self.register_birth()
+        self.set_state("idle")
+        self._capture.install()
+        self._shipper.start(self._second_wire)
+        try:
+            self._loop()
+        except _Stop:
+            pass
+        return True
+
+    def _second_wire(self) -> Wire:
+        wire = connect(self._url)
+        wire.on_open = self._know
+        return wire
+
+    def _loop(self) -> None:
+        self._queue_keys = [queue.key for queue in self.queues]
+        reply = self._claim("idle")
+        while True:
+            if reply is None:
+                reply = self._wait()
+            job = job_from_reply(reply)
+            status, reply = self._settle(job, *self._execute(job))
+            if status == b"STALE" or self._stopping:
+                return
+
+    def _execute(self, job: Job) -> tuple[Ending, int]:
+        self._capture.fresh()
+        start = time.monotonic_ns()
+        self._slots.begin(self._slot, self._lease, start)
+        self._shipper.begin(Shipping(self.name, job.id, self._lease, job.run, job.task, job.attempt))
+        self._port.begin(job, self.name, self._lease)
+        ended = self._executor.execute(job, self._port, self._set_inside)
+        self._capture.finish_lines()
+        self._shipper.end(self.wire)
+        self._port.own_artifacts(job.run)
+        took = time.monotonic_ns() - start
+        self._slots.end(self._slot, took / 1e9)
+        return ended, took
+
+    def _settle(self, job: Job, ended: Ending, took_ns: int) -> tuple[bytes, list[bytes | None] | None]:
+        lease, self._lease = self._lease, self._lease + 1
+        command = (
+            "EVALSHA", self.scripts["settle"].sha, len(self._queue_keys), *self._queue_keys,
+            self.name, "0" if self._stopping else "1", job.id, lease, self._lease, job.run, job.task, job.attempt, job.queue,
+            "1" if took_ns > BEAT_NS else "0", ended.outcome, ended.data, *ended.emits,
+        )  # fmt: skip
+        status, reply, slices = self._ask(command)
+        if slices and not self._stopping:
+            self._slice()
+        if reply is None and status != b"STALE" and not self._stopping and (slices or status == b"AGAIN"):
+            reply = self._claim("busy")
+        return status, reply
+
+    def _claim(self, was: str) -> list[bytes | None] | None:
+        self._lease += 1
+        named = {"worker": self.name, "next": self._lease}
+        try:
+            reply, slices = self._call(self.scripts["claim"].command(keys=self._queue_keys, was=was, **named))
+        except OSError:
+            again = self.scripts["claim"].command(keys=self._queue_keys, was="again", **named)
+            reply, slices = self.wire.again(*again)
+        if slices:
+            self._slice()
+            if reply is None:
+                return self._claim(was)
+        return reply
+
+    def _wait(self) -> list[bytes | None]:
+        """Idle. The claim after the time-out is the safety net of a lost token."""
+        tokens = [self._keys.wake(queue.name.removeprefix(self._keys.queue_prefix)) for queue in self.queues]
+        while True:
+            self._waiting = True  # a stop may end the pop, never a claim
+            try:
+                if self._stopping:
+                    raise _Stop
+                self.wire.call("BLPOP", *tokens, SLICE_WAIT_S)
+            except OSError:
+                self._waiting = False
+                self.wire.again("PING")
+            finally:
+                self._waiting = False
+            reply = self._claim("idle")
+            if reply is not None:
+                return reply
+
+    def _slice(self) -> None:
+        """Make the next jobs of a map that was counted but not made yet: one script, so that nobody waits long."""
+        self._ask(self.scripts["slice"].command())
+
+    def _ask(self, command: tuple[Any, ...]) -> Any:
+        """Say it; when the answer got lost, say the same again. Every script we say may come twice."""
+        try:
+            return self._call(command)
+        except OSError:
+            return self.wire.again(*command)
+
+    def _call(self, command: tuple[Any, ...]) -> Any:
+        try:
+            return self.wire.call(*command)
+        except ReplyError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+            self._know(self.wire)
+            return self.wire.call(*command)
+
+
+class _Owned:
+    """An artifact store that notes what was written, so that the run can own it."""
+
+    def __init__(self, store: StoredArtifacts, reads: WorkerReads) -> None:
+        self._store, self._reads = store, reads
+
+    def put(self, digest: str, blob: Blob, ref: dict[str, Any]) -> None:
+        self._reads.written.add(digest)
+        self._store.put(digest, blob, ref)
+
+    def get(self, digest: str) -> Blob:
+        return self._store.get(digest)
+
+
+def _secret(chosen: Settings) -> bytes:
+    if chosen.secret_bytes is None:
+        raise SecretMissing("This worker has no secret to verify code with.", hint="Set NBFLOW_SECRET to the one of the launcher.")
+    return chosen.secret_bytes
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if os.getppid() != int(os.environ.get("NBFLOW_WORKER_OF", os.getppid())):
+            os._exit(0)
+
+
+def _pass_the_gate(gate: int) -> dict[str, Any]:
+    """Everything is imported; now wait to be told a slot and a name. A supervisor that ends closes the gate."""
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(gate, 4096)
+        if not piece:
+            os._exit(0)
+        line += piece
+    return json.loads(line)
+
+
+def main() -> int:
+    """`python -m nbflow.worker.worker SLOTS_FD TAPE_FD GATE_FD`, by a supervisor; the rest comes by NBFLOW_*."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    slots, tape, gate = Slots(int(sys.argv[1])), Tape(int(sys.argv[2])), int(sys.argv[3])
+    chosen = settings()
+    url, namespace = str(chosen.redis_url), chosen.namespace
+    keys = Keys(namespace)
+    queues = os.environ.get("NBFLOW_QUEUES", "default").split(",")
+    secret = _secret(chosen)
+    for name in [name for name in os.environ if name.startswith("NBFLOW_")]:
+        del os.environ[name]  # user code must not find the secret
+    told = _pass_the_gate(gate)
+    try:
+        connection = redis.Redis.from_url(url, socket_timeout=None)
+        worker = FlowWorker(
+            [rq.Queue(keys.rq_queue_name(queue), connection=connection, serializer=rq.serializers.JSONSerializer) for queue in queues],
+            name=told["name"], connection=connection, slots=slots, slot=told["slot"], tape=tape, url=url, keys=keys,
+            signer=Signer(secret), artifacts=chosen.artifacts or "",
+        )  # fmt: skip
+        worker.work()
+    except NbflowError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Real servers for the tests: one of each kind per test process, on a private socket, emptied before each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nbflow.store.connect import Store
+from tests.servers import RunningServer, start_server
+
+KINDS = ["valkey", "redis"]
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunningServer]]:
+    running: dict[str, RunningServer] = {}
+    yield running
+    for server in running.values():
+        server.stop()
+
+
+def _server(kind: str, servers: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+    if kind == "redis" and shutil.which("redis-server") is None:
+        if os.environ.get("CI"):
+            pytest.fail("redis-server is missing, and CI must test on it")
+        pytest.skip("redis-server is not installed")
+    if kind not in servers:
+        servers[kind] = start_server(kind, Path(tmp_path_factory.mktemp(kind)))
+    return servers[kind]
+
+
+@pytest.fixture
+def valkey(servers: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+    return _server("valkey", servers, tmp_path_factory)
+
+
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest, servers: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store on an empty server; each test that takes it runs on Valkey and on Redis."""
+    server = _server(request.param, servers, tmp_path_factory)
+    made = Store(server.url)
+    made.client.flushall()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def valkey_store(valkey: RunningServer) -> Iterator[Store]:
+    """A store on an empty Valkey only, where the kind of server makes no difference."""
+    made = Store(valkey.url)
+    made.client.flushall()
+    yield made
+    made.close()
