@@ -365,7 +365,7 @@ class _Packer(cloudpickle.Pickler):
         return scope
 
     def _note_module(self, name: str | None) -> None:
-        if name and name != MAIN:
+        if name and name != MAIN and name.partition(".")[0] != "cloudpickle":  # nbflow needs that itself
             self.modules.add(name)
 
     def _note_function(self, function: types.FunctionType) -> None:

@@ -94,8 +94,11 @@ class _Subject:
     def emitters_of(self, topic: str) -> list[StepSpec]:
         return self.emitters.get(source_key(topic), [])
 
+    def can_come(self, topic: str, alive: set[str]) -> bool:
+        return any(step.name in alive for step in self.emitters_of(topic))
+
     def is_satisfiable(self, term: Term, alive: set[str]) -> bool:
-        several = (any(step.name in alive for step in self.emitters_of(topic)) for topic in term.topics)
+        several = (self.can_come(topic, alive) for topic in term.topics)
         return any(several) if term.form is Form.FIRST else all(several)
 
     def lacks_an_emitter(self, step: StepSpec) -> bool:
@@ -154,13 +157,14 @@ def _unreachable(subject: _Subject) -> Iterator[Finding]:
     for step in subject.spec.steps:
         if step.name in alive or subject.lacks_an_emitter(step):
             continue
-        open_terms = [term for term in step.terms if not subject.is_satisfiable(term, alive)]
-        missing = " and ".join(_said(topic) for term in open_terms for topic in term.topics)
-        if len(open_terms) < len(step.terms):
-            message = f"{step.name!r} never has all it waits for: {missing} cannot come."
+        topics = [topic for term in step.terms if not subject.is_satisfiable(term, alive) for topic in term.topics]
+        missing = [topic for topic in topics if not subject.can_come(topic, alive)]
+        said = " and ".join(map(_said, missing))
+        if len(missing) < len([*_topics(step)]):
+            message = f"{step.name!r} never has all it waits for: {said} cannot come."
             yield Finding("join-incomplete", "error", step.name, message, "Subscribe to what an entry leads to.")
         else:
-            message = f"{step.name!r} can never start: nothing that an entry leads to gives it {missing}."
+            message = f"{step.name!r} can never start: nothing that an entry leads to gives it {said}."
             yield Finding("unreachable", "error", step.name, message, "Connect it to an entry, or forget it.")
 
 

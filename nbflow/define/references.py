@@ -6,7 +6,7 @@ import functools
 import sys
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from nbflow.define.captures import is_ours
 from nbflow.define.sources import Origin, Project
@@ -43,7 +43,10 @@ def is_project_reference(obj: Any, project: Project) -> bool:
 
 
 def is_left_behind(value: Any) -> bool:
-    """A step's declaration, which knows the flow, and nbflow's own functions that were hung on a step."""
+    """A step's declarations, which know the flow, and nbflow's own functions that were hung on a step."""
+    if isinstance(value, dict):
+        held = list(cast(dict[Any, Any], value).values())
+        return bool(held) and all(map(is_ours, held))
     home = value.__module__ if isinstance(value, types.FunctionType) else ""
     return is_ours(value) or home.startswith("nbflow.")
 

@@ -315,7 +315,8 @@ class Binder:
     def _invalid(self, misfit: Misfit, name: str, source: str) -> InvalidPayload:
         field = f"{name}.{misfit.field}" if misfit.field else name
         more = f" (and {misfit.more} more)" if misfit.more else ""
-        message = f"{source} does not fit {self._name}: {field} is {short_repr(misfit.value)}. {misfit.problem}{more}."
+        problem = "missing" if misfit.kind == "missing" else f"{short_repr(misfit.value)}. {misfit.problem}"
+        message = f"{source} does not fit {self._name}: {field} is {problem}{more}."
         return InvalidPayload(message, hint=f"Change the annotation of {name!r}, or what {source} carries.")
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from pathlib import Path
 from nbflow.errors import NbflowError, ServerUnreachable
 from nbflow.local.children import Child, Tended, spawn
 from nbflow.local.idle import OWN_NAME, what_is_going_on
+from nbflow.local.project import Project
 from nbflow.local.record import Lock, Record, StackFiles, birth_of
 from nbflow.local.server import remove_socket, socket_path, start_server, unix_url, wait_until_ready
 from nbflow.store.keys import Keys
@@ -30,14 +32,14 @@ from nbflow.store.wire import ReplyError, Wire, connect
 __all__ = ["Keeper", "Orders", "main", "workers_environment"]
 
 _TICK_S = 1.0
-_FORMER_SERVER_S = 20.0
+_SERVER_GRACE_S = 20.0
 _TROUBLE_AFTER = 3
 _KERNELS_OWN = ("JPY_", "PYDEVD_", "IPYKERNEL_")
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a keeper is told at its start."""
+    """What a keeper is told at its start. `former_s` is how long it waits for a former one to end."""
 
     folder: Path
     root: Path
@@ -45,6 +47,7 @@ class Orders:
     idle_s: float = 900.0
     check_s: float = 15.0
     grace_s: float = 10.0
+    former_s: float = 30.0
     namespace: str = "nbflow"
     supervisor: str = "nbflow.worker.supervisor"
 
@@ -69,14 +72,14 @@ class Keeper:
         """Bring the stack up. Raises `ServerUnreachable` when that cannot be done."""
         self._take_locks()
         self._ears = _open_ears(self._heard)
-        self.socket = socket_path(self.orders.folder)
-        self.url = unix_url(self.socket)
+        self.path = socket_path(self.orders.folder)
+        self.url = unix_url(self.path)
         self._server = Tended(self._start_server)
         try:
-            wait_until_ready(self._server.child, self.socket, self.files.server_log)
+            wait_until_ready(self._server.child, self.path, self.files.server_log)
         except ServerUnreachable:
             self._server.child.end(0)
-            remove_socket(self.socket, self.orders.folder)
+            remove_socket(self.path, self.orders.folder)
             raise
         self._start_supervisor()
         return self._write_record()
@@ -94,6 +97,8 @@ class Keeper:
 
     def stop(self) -> None:
         """Workers first, so that they can give back what they hold; then the server, which writes out what it has."""
+        if self._locks[0].is_in_place:
+            self._write_record(ending=True)  # who asks for the stack now waits for its end and starts another
         children = self._leaving + ([self._supervisor.child] if self._supervisor else [])
         for child in children:
             child.tell(signal.SIGTERM)
@@ -104,21 +109,23 @@ class Keeper:
             self._listen(0.1)
         for child in children:
             child.end(0)
-        self._server.child.end(_FORMER_SERVER_S)
+        self._server.child.end(_SERVER_GRACE_S)
         if self._locks[0].is_in_place:
             self.files.record.unlink(missing_ok=True)
-        remove_socket(self.socket, self.orders.folder)
+        remove_socket(self.path, self.orders.folder)
 
     def _take_locks(self) -> None:
-        for lock, owner in zip(self._locks, ("keeper", "server"), strict=True):
-            if not lock.acquire(_FORMER_SERVER_S):
+        for lock in self._locks:
+            if not lock.acquire(self.orders.former_s):
+                former = Record.read(self.files.record)
+                where = f"{former.host}, pid {former.pid}" if former else "pid unknown"
                 raise ServerUnreachable(
-                    f"The former {owner} of {self.orders.root} has not ended (it holds {lock.path}).",
-                    hint="Wait for it, or end it with `nbflow down`, then try again.",
+                    f"The former stack of {self.orders.root} has not ended ({where}; it holds {lock.path}).",
+                    hint="End it there with `nbflow down`, or wait for its end, then try again.",
                 )
 
     def _start_server(self) -> Child:
-        return start_server(self.orders.folder, self.socket, keep=(self._locks[1].descriptor,))
+        return start_server(self.orders.folder, self.path, keep=(self._locks[1].descriptor,))
 
     def _start_supervisor(self) -> None:
         """Old workers finish what they hold beside the new ones; they take nothing more."""
@@ -134,7 +141,7 @@ class Keeper:
             [sys.executable, "-P", "-m", self.orders.supervisor, *words],
             self.files.workers_log,
             on_parent_death=signal.SIGKILL,
-            environment=workers_environment(os.environ, self.orders.root),
+            environment=workers_environment(os.environ, Project(self.orders.root)),
         )
 
     def _change_workers(self) -> None:
@@ -176,7 +183,7 @@ class Keeper:
             self._wire = None
             return True
 
-    def _write_record(self) -> Record:
+    def _write_record(self, *, ending: bool = False) -> Record:
         supervisor = self._supervisor
         trouble = ""
         if supervisor is not None and supervisor.failures >= _TROUBLE_AFTER:
@@ -185,12 +192,14 @@ class Keeper:
             pid=os.getpid(),
             birth=birth_of(os.getpid()),
             url=self.url,
-            socket=str(self.socket),
+            socket=str(self.path),
             started=self._started,
             workers=self.workers,
             server_pid=self._server.pid,
             supervisor_pid=supervisor.pid if supervisor else 0,
             trouble=trouble,
+            host=socket.gethostname(),
+            ending=ending,
         )
         record.write(self.files.record)
         return record
@@ -202,13 +211,20 @@ class Keeper:
             os.read(self._ears, 512)
 
 
-def workers_environment(environment: Mapping[str, str], root: Path) -> dict[str, str]:
-    """The environment of the workers: the one of who started the stack, without what belongs to a kernel only."""
+def workers_environment(environment: Mapping[str, str], project: Project) -> dict[str, str]:
+    """The environment of the workers: the one of who started the stack, without what belongs to a kernel only, with the
+    project's secret and its place for artifacts unless others are set. Workers hide `NBFLOW_*` from user code."""
     kept = {name: value for name, value in environment.items() if not name.startswith(_KERNELS_OWN)}
     if kept.get("MPLBACKEND", "").startswith("module://"):
         del kept["MPLBACKEND"]  # the notebook's backend loads IPython and shows its figures nowhere
     kept.pop("NBFLOW_REDIS_URL", None)
-    return kept | {"NBFLOW_PROJECT": str(root), "NBFLOW_CLIENT_NAME": OWN_NAME}
+    own = {
+        "NBFLOW_SECRET": environment.get("NBFLOW_SECRET") or project.secret().decode(),
+        "NBFLOW_ARTIFACTS": environment.get("NBFLOW_ARTIFACTS") or str(project.folder / "artifacts"),
+        "NBFLOW_PROJECT": str(project.root),
+        "NBFLOW_CLIENT_NAME": OWN_NAME,
+    }
+    return kept | own
 
 
 def _open_ears(heard: set[int]) -> int:
@@ -217,6 +233,7 @@ def _open_ears(heard: set[int]) -> int:
     for descriptor in (ears, mouth):
         os.set_blocking(descriptor, False)
     signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a kernel's thread may have blocked some, and we inherit that
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, lambda got, _: heard.add(got))
     return ears

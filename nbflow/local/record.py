@@ -68,7 +68,8 @@ class StackFiles:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a keeper says about its stack. `started` is in seconds since 1970, `trouble` a sentence or nothing."""
+    """What a keeper says about its stack. `started` is in seconds since 1970, `trouble` a sentence or nothing. One that is
+    `ending` must not be used any more."""
 
     pid: int
     birth: str
@@ -79,6 +80,8 @@ class Record:
     server_pid: int
     supervisor_pid: int = 0
     trouble: str = ""
+    host: str = ""
+    ending: bool = False
 
     def write(self, path: Path) -> None:
         write_privately(path, json.dumps(asdict(self)))

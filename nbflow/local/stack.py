@@ -13,6 +13,7 @@ import site
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ import nbflow.errors
 from nbflow.errors import NbflowError, ServerUnreachable
 from nbflow.local.children import open_log
 from nbflow.local.project import Project, write_privately
-from nbflow.local.record import Lock, Record, StackFiles, is_alive
+from nbflow.local.record import Lock, Record, StackFiles, birth_of, is_alive
 from nbflow.local.server import last_lines, ping
 from nbflow.store.wire import ReplyError, connect
 
@@ -141,10 +142,12 @@ class Stack:
         record = self._living_record()
         if record is None:
             return False
+        family = [(pid, birth_of(pid)) for pid in (record.server_pid, record.supervisor_pid) if pid]
+        family.append((record.pid, record.birth))
         os.kill(record.pid, signal.SIGINT if now else signal.SIGTERM)
-        if not _wait_for_release(self.files, _END_TIMEOUT_S + self.grace_s):
+        if not _wait_for_end(family, _END_TIMEOUT_S + self.grace_s):
             os.kill(record.pid, signal.SIGKILL)  # its children die with it
-            _wait_for_release(self.files, _END_TIMEOUT_S)
+            _wait_for_end(family, _END_TIMEOUT_S)
         return True
 
     def _living_record(self) -> Record | None:
@@ -153,7 +156,8 @@ class Stack:
 
     def _running_url(self) -> str:
         record = self._living_record()
-        return record.url if record is not None and ping(record.socket) else ""
+        usable = record is not None and not record.ending and ping(record.socket)
+        return record.url if record is not None and usable else ""
 
     def _start(self) -> str:
         ears, ready = os.pipe()
@@ -234,10 +238,10 @@ def _usage(url: str) -> tuple[int, int]:
     return int(fields.get("used_memory", 0)), int(fields.get("connected_clients", 1)) - 1
 
 
-def _wait_for_release(files: StackFiles, timeout_s: float) -> bool:
-    """Whether keeper and server have ended within the time: both locks are free then."""
+def _wait_for_end(family: Sequence[tuple[int, str]], timeout_s: float) -> bool:
+    """Whether these processes have ended within the time. Locks would not tell: a next stack may hold them by then."""
     end = time.monotonic() + timeout_s
-    while Lock.is_held(files.keeper_lock) or Lock.is_held(files.server_lock):
+    while any(is_alive(pid, birth) for pid, birth in family):
         if time.monotonic() > end:
             return False
         time.sleep(0.01)

@@ -114,7 +114,12 @@ def _unpack_frame(table: Any, said: dict[str, Any]) -> Any:
 
 def _is_known(frame: Any) -> bool:
     index, columns = frame.index, frame.columns
-    if frame.attrs or not len(columns) or len({*columns, index.name}) != len(columns) + 1 or not _is_known_name(index.name):
+    if (
+        frame.attrs
+        or not len(columns)
+        or len({*columns, index.name}) != len(columns) + 1
+        or not _is_known_name(index.name)
+    ):
         return False
     if type(columns) is pd.RangeIndex:
         if not _is_known_name(columns.name):

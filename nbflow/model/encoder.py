@@ -97,12 +97,16 @@ class Encoder:
         self._artifacts.put(digest, blob, ref)
         return ref
 
-    def _step(self, value: Any, piece: str) -> Any:
+    def _part(self, value: Any, spell: Callable[[Any], str], place: Any) -> Any:
+        """A part of a container. Its piece of the path is spelled only if it is needed: a key's repr may be dear."""
         try:
             return self.tree(value)
         except Refused as refused:
-            refused.path.append(piece)
+            refused.path.append(spell(place))
             raise
+
+    def _field(self, value: Any, name: str) -> Any:
+        return self._part(value, ".{}".format, name)
 
     def _within(self, value: Any, write: Callable[[Encoder, Any], Any]) -> Any:
         mark = id(value)
@@ -134,7 +138,7 @@ class Encoder:
         return self._pickle(value)
 
     def _record(self, value: Any, label: str) -> Node | None:
-        return write_record(value, label, self._step) or write_model(value, label, self._step)
+        return write_record(value, label, self._field) or write_model(value, label, self._field)
 
     def _foreign(self, value: Any) -> Node | None:
         node = foreign.write_scalar(value)
@@ -154,19 +158,22 @@ class Encoder:
         return self.refer("pickle", pickles.pack(value, self._types, self._signer), {"type": pickles.type_name(value)})
 
     def _items(self, values: Any) -> list[Any]:
-        return [self._step(item, f"[{i}]") for i, item in enumerate(values)]
+        return [self._part(item, _AT, i) for i, item in enumerate(values)]
 
     def _dict(self, value: dict[Any, Any]) -> Any:
         if all(type(key) is str and key[:1] != "$" and is_unicode(key) for key in value):
-            return {key: self._step(item, f"[{key!r}]") for key, item in value.items()}
+            return {key: self._part(item, _at_key, key) for key, item in value.items()}
         return {"$t": "dict", "v": self._pairs(value)}
 
     def _pairs(self, value: Any) -> list[Any]:
-        return [[self._step(key, f".keys()[{i}]"), self._step(value[key], _key(key))] for i, key in enumerate(value)]
+        return [
+            [self._part(key, _AT_KEYS, i), self._part(item, _at_key, key)]
+            for i, (key, item) in enumerate(value.items())
+        ]
 
     def _set(self, value: Any, tag: str) -> Node:
         # sorted: the order of a set differs between processes, and equal inputs must have equal texts
-        return {"$t": tag, "v": sorted((self._step(item, "{…}") for item in value), key=to_json)}
+        return {"$t": tag, "v": sorted((self._part(item, _AT, "…") for item in value), key=to_json)}
 
     def _mapping(self, value: Any, tag: str) -> Node:
         return self._pickle(value) if vars(value) else {"$t": tag, "v": self._pairs(value)}
@@ -180,6 +187,9 @@ class Encoder:
 
 # ruff: noqa: SLF001 - the table is the class's own
 # pyright: reportPrivateUsage=false
+_AT = "[{}]".format
+_AT_KEYS = ".keys()[{}]".format
+
 _CONTAINERS: dict[type, Callable[[Encoder, Any], Any]] = {
     dict: Encoder._dict,
     list: Encoder._items,
@@ -193,6 +203,9 @@ _CONTAINERS: dict[type, Callable[[Encoder, Any], Any]] = {
 }
 
 
-def _key(key: Any) -> str:
-    spelled = repr(key)
+def _at_key(key: Any) -> str:
+    try:
+        spelled = repr(key)
+    except Exception:  # noqa: BLE001 - a user's repr, or an integer of too many digits: the error is another one
+        spelled = f"<{type(key).__name__}>"
     return f"[{spelled if len(spelled) <= 80 else spelled[:79] + '…'}]"

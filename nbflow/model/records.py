@@ -21,7 +21,7 @@ from nbflow.model.scalars import Node, text
 __all__ = ["Walk", "read_record", "write_record"]
 
 Walk = Callable[[Any, str], Any]
-"""Writes a part; the text is its piece of the path (`.total`, `[0]`)."""
+"""Writes the value of a field, which it is given with its name."""
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a `class` statement
 
@@ -83,7 +83,7 @@ def _write_named(value: Any, label: str, walk: Walk) -> Node | None:
     if not isinstance(names, tuple) or len(names) != len(value) or getattr(value, "__dict__", None):
         return None
     fields = zip(names, tuple.__iter__(value), strict=True)
-    return {"$t": "named", "type": label, "v": {name: walk(item, f".{name}") for name, item in fields}}
+    return {"$t": "named", "type": label, "v": {name: walk(item, name) for name, item in fields}}
 
 
 def _read_named(node: Node, kind: type[Any], revive: Callable[[Any], Any]) -> Any:
@@ -102,7 +102,7 @@ def _write_dataclass(value: Any, label: str, walk: Walk) -> Node | None:
     state = _state(value)
     if state is None or not names.issuperset(state) or any(_is_computed(kind, name) for name in state):
         return None
-    return {"$t": "data", "type": label, "v": {name: walk(item, f".{name}") for name, item in state.items()}}
+    return {"$t": "data", "type": label, "v": {name: walk(item, name) for name, item in state.items()}}
 
 
 def _state(value: Any) -> dict[str, Any] | None:
@@ -144,11 +144,11 @@ def write_model(value: Any, label: str, walk: Walk) -> Node | None:
     fields: dict[str, Any] = state["__dict__"]
     if not fields.keys() <= kind.model_fields.keys():
         return None  # a cached property, which only a pickle keeps
-    node: Node = {"$t": "model", "type": label, "v": {name: walk(item, f".{name}") for name, item in fields.items()}}
+    node: Node = {"$t": "model", "type": label, "v": {name: walk(item, name) for name, item in fields.items()}}
     node["set"] = sorted(state["__pydantic_fields_set__"])
     for key, part in (("extra", "__pydantic_extra__"), ("private", "__pydantic_private__")):
         if state[part] is not None:
-            node[key] = [[text(name), walk(item, f".{name}")] for name, item in state[part].items()]
+            node[key] = [[text(name), walk(item, name)] for name, item in state[part].items()]
     return node
 
 

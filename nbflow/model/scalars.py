@@ -76,8 +76,10 @@ def _with_zone(node: Node, value: datetime | time) -> Node | None:
 
 
 def _with_name(node: Node, zone: timezone) -> Node | None:
-    name = zone.tzname(None)
-    if name != timezone(zone.utcoffset(None)).tzname(None):
+    name, offset = zone.tzname(None), zone.utcoffset(None)
+    if offset.microseconds:  # fromisoformat of 3.11 takes an offset below a second for UTC
+        node["offset"] = [offset.days, offset.seconds, offset.microseconds]
+    if name != timezone(offset).tzname(None):
         node["name"] = name
     return node if is_unicode(name) else None
 
@@ -87,8 +89,9 @@ def _read_moment(kind: type[datetime | time], node: Node) -> Any:
     zone: tzinfo | None = value.tzinfo
     if "zone" in node:
         zone = ZoneInfo(node["zone"])
-    elif "name" in node and zone is not None:
-        zone = timezone(zone.utcoffset(None) or timedelta(), node["name"])
+    elif zone is not None and ("name" in node or "offset" in node):
+        offset = timedelta(*node["offset"]) if "offset" in node else zone.utcoffset(None) or timedelta()
+        zone = timezone(offset, node["name"]) if "name" in node else timezone(offset)
     return value.replace(tzinfo=zone, fold=1 if node.get("fold") else 0)
 
 

@@ -10,9 +10,9 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, completion_matcher
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher  # pyright: ignore[reportUnknownVariableType] - IPython leaves it open
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 
@@ -185,11 +185,11 @@ class NbflowMagics(Magics):
 
 
 def _as_matcher(match: Callable[[CompletionContext], SimpleMatcherResult]) -> Callable[..., Any]:
-    @completion_matcher(identifier="nbflow.magic", priority=200, api_version=2)
-    def matcher(context: CompletionContext) -> SimpleMatcherResult:
+    def matcher(context: CompletionContext) -> SimpleMatcherResult:  # a bound method cannot be marked
         return match(context)
 
-    return matcher
+    mark: Any = cast("Any", context_matcher)(identifier="nbflow.magic", priority=200)
+    return mark(matcher)
 
 
 def _check(name: str, command: Command, words: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ from nbflow.store.keys import RQ, Keys
 
 __all__ = ["NAMES", "STOCK_JOB_DATA", "Script", "load_script", "load_scripts", "upload"]
 
-NAMES = ("launch", "settle", "claim", "slice", "tick", "beat", "giveback", "cancel", "append", "state")
+NAMES = ("launch", "settle", "claim", "adopt", "slice", "tick", "beat", "giveback", "cancel", "append", "state")
 _LUA = Path(__file__).parent / "lua"
 _HEADER = re.compile(r"^--! (\w+):[ \t]*(.*)$", re.MULTILINE)
 

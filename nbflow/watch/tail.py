@@ -34,6 +34,7 @@ class Tail:
         self.end: Event | None = None
         self._log = log
         self._ring = ring
+        self._reader = log.reader(run_id, self.flow)
         self._seam = Seam(Position.after(after))
         self._lock = threading.Lock()
         self._news_s = self._sure_s = time.monotonic()
@@ -70,7 +71,7 @@ class Tail:
             if not self._seam.must_read:
                 return self._noted(self._seam.take())
             reading = self._seam.begin_reading()
-        page = self._log.page(self.run_id, self.flow, reading.position)
+        page = self._reader.page(reading.position)
         with self._lock:
             return self._noted(self._seam.have_read(reading, page.events, to_end=page.to_end))
 

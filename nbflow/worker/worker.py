@@ -19,7 +19,6 @@ import rq
 import rq.serializers
 
 from nbflow.errors import Canceled, NbflowError, SecretMissing
-from nbflow.model.artifacts import Blob
 from nbflow.model.signing import Signer
 from nbflow.settings import Settings, settings
 from nbflow.store.artifacts import StoredArtifacts
@@ -28,6 +27,7 @@ from nbflow.store.scripts import Script, load_scripts, upload
 from nbflow.store.wire import ReplyError, Wire, connect
 from nbflow.worker.capture import Capture
 from nbflow.worker.execute import Executor
+from nbflow.worker.owned import OwnedArtifacts
 from nbflow.worker.port import WorkerPort, WorkerReads
 from nbflow.worker.shipping import Shipper, Shipping
 from nbflow.worker.slots import Slots
@@ -37,7 +37,8 @@ from nbflow.worker.task import Ending, Job, job_from_reply
 __all__ = ["FlowWorker", "main"]
 
 BEAT_NS = 500_000_000
-SLICE_WAIT_S = 5
+WAIT_S, WAIT_ALL_S = 5, 1
+ALL_QUEUES = "*"
 SETTLE_ARGS = ("worker", "want", "job", "lease", "next", "run", "task", "attempt", "queue", "long", "outcome", "data")
 
 
@@ -48,11 +49,12 @@ class _Stop(BaseException):
 class FlowWorker(rq.SimpleWorker):
     """RQ's registration, keys and names; our loop."""
 
-    def __init__(self, queues: list[Any], *, slots: Slots, slot: int, tape: Tape, url: str, keys: Keys, signer: Signer, artifacts: str, **options: Any) -> None:
+    def __init__(self, queues: list[Any], *, slots: Slots, slot: int, tape: Tape, url: str, keys: Keys, signer: Signer, artifacts: str, all_queues: bool, **options: Any) -> None:
         super().__init__(queues, serializer=rq.serializers.JSONSerializer, **options)
         self._slots, self._slot, self._url = slots, slot, url
         self._stopping = self._waiting = self._inside = False
-        self._lease = 0
+        self._lease = self._interrupted = 0
+        self._all_queues = all_queues
         self.scripts: dict[str, Script] = load_scripts(keys)
         self._keys = keys
         self.wire = connect(url)
@@ -61,7 +63,7 @@ class FlowWorker(rq.SimpleWorker):
         self._capture, self._shipper = Capture(tape), Shipper(tape, self.scripts["append"], slots, slot)
         self._tape = tape
         reads = WorkerReads(self.wire, keys)
-        self._executor = Executor(reads, signer, _Owned(StoredArtifacts(reads, keys.artifact, artifacts or None), reads))
+        self._executor = Executor(reads, signer, OwnedArtifacts(StoredArtifacts(reads, keys.artifact, artifacts or None), reads))
         self._port = WorkerPort(reads, self.scripts["state"], tape, self._executor, self._shield, self._ask)
 
     def _know(self, wire: Wire) -> None:
@@ -81,14 +83,15 @@ class FlowWorker(rq.SimpleWorker):
             raise _Stop
 
     def _on_interrupt(self, *_: object) -> None:
-        """Only inside user code, and only if it is aimed at the task that runs now."""
-        if self._inside and self._slots.target(self._slot) == self._lease:
-            raise Canceled(f"the task was interrupted (lease {self._lease})")
+        """Only inside user code, only if it is aimed at the task that runs now, and once: `finally` blocks must run."""
+        if self._inside and self._interrupted != self._lease == self._slots.target(self._slot):
+            self._interrupted = self._lease
+            raise Canceled("the task was interrupted")
 
     def _set_inside(self, inside: bool) -> None:
         self._inside = inside
-        if inside and self._slots.target(self._slot) == self._lease:  # it was aimed at us before we were inside
-            self._on_interrupt()
+        if inside:
+            self._on_interrupt()  # it may have been aimed at us before we were inside
 
     def _shield(self, shielded: bool) -> None:
         """Around a conversation with the server that user code caused: an interruption waits until it is over."""
@@ -118,7 +121,7 @@ class FlowWorker(rq.SimpleWorker):
         return wire
 
     def _loop(self) -> None:
-        self._queue_keys = [queue.key for queue in self.queues]
+        self._look_for_queues()
         reply = self._claim("idle")
         while True:
             if reply is None:
@@ -172,21 +175,32 @@ class FlowWorker(rq.SimpleWorker):
 
     def _wait(self) -> list[bytes | None]:
         """Idle. The claim after the time-out is the safety net of a lost token."""
-        tokens = [self._keys.wake(queue.name.removeprefix(self._keys.queue_prefix)) for queue in self.queues]
         while True:
             self._waiting = True  # a stop may end the pop, never a claim
             try:
                 if self._stopping:
                     raise _Stop
-                self.wire.call("BLPOP", *tokens, SLICE_WAIT_S)
+                self.wire.call("BLPOP", *self._tokens, WAIT_ALL_S if self._all_queues else WAIT_S)
             except OSError:
                 self._waiting = False
                 self.wire.again("PING")
             finally:
                 self._waiting = False
+            self._look_for_queues()
             reply = self._claim("idle")
             if reply is not None:
                 return reply
+
+    def _look_for_queues(self) -> None:
+        """The queues to serve. A worker of all queues looks whenever it is idle which there are by now."""
+        if self._all_queues:
+            found = {key.decode().removeprefix("rq:queue:") for key in self._ask(("SMEMBERS", "rq:queues"))}
+            mine = {name for name in found if name.startswith(self._keys.queue_prefix)}
+            known = [queue.name for queue in self.queues]
+            self.queues += [_queue(name, self.connection) for name in sorted(mine.difference(known))]
+        self._queue_keys = [queue.key for queue in self.queues]
+        self._tokens = [self._keys.wake(queue.name.removeprefix(self._keys.queue_prefix)) for queue in self.queues]
+
 
     def _slice(self) -> None:
         """Make the next jobs of a map that was counted but not made yet: one script, so that nobody waits long."""
@@ -209,18 +223,8 @@ class FlowWorker(rq.SimpleWorker):
             return self.wire.call(*command)
 
 
-class _Owned:
-    """An artifact store that notes what was written, so that the run can own it."""
-
-    def __init__(self, store: StoredArtifacts, reads: WorkerReads) -> None:
-        self._store, self._reads = store, reads
-
-    def put(self, digest: str, blob: Blob, ref: dict[str, Any]) -> None:
-        self._reads.written.add(digest)
-        self._store.put(digest, blob, ref)
-
-    def get(self, digest: str) -> Blob:
-        return self._store.get(digest)
+def _queue(name: str, connection: redis.Redis) -> rq.Queue:
+    return rq.Queue(name, connection=connection, serializer=rq.serializers.JSONSerializer)
 
 
 def _secret(chosen: Settings) -> bytes:
@@ -255,7 +259,8 @@ def main() -> int:
     chosen = settings()
     url, namespace = str(chosen.redis_url), chosen.namespace
     keys = Keys(namespace)
-    queues = os.environ.get("NBFLOW_QUEUES", "default").split(",")
+    served = os.environ.get("NBFLOW_QUEUES", "default").split(",")
+    queues = [queue for queue in served if queue != ALL_QUEUES] or ["default"]
     secret = _secret(chosen)
     for name in [name for name in os.environ if name.startswith("NBFLOW_")]:
         del os.environ[name]  # user code must not find the secret
@@ -263,9 +268,9 @@ def main() -> int:
     try:
         connection = redis.Redis.from_url(url, socket_timeout=None)
         worker = FlowWorker(
-            [rq.Queue(keys.rq_queue_name(queue), connection=connection, serializer=rq.serializers.JSONSerializer) for queue in queues],
+            [_queue(keys.rq_queue_name(queue), connection) for queue in queues],
             name=told["name"], connection=connection, slots=slots, slot=told["slot"], tape=tape, url=url, keys=keys,
-            signer=Signer(secret), artifacts=chosen.artifacts or "",
+            signer=Signer(secret), artifacts=chosen.artifacts or "", all_queues=ALL_QUEUES in served,
         )  # fmt: skip
         worker.work()
     except NbflowError as error:

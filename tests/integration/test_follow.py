@@ -195,7 +195,7 @@ def test_whoever_stops_leaves_nothing_behind(store: Store, follower: Follower, m
     monkeypatch.setattr("nbflow.watch.listen.TICK_S", 0.05)
     Writer(store)
     for _ in range(100):
-        follower.subscribe("r1", lambda events: None).close()
+        follower.subscribe("r1", [].extend).close()
         following = follower.follow("r1", timeout=10)
         next(following)
         following.close()
@@ -316,7 +316,7 @@ def _in_thread(start: Callable[[], follow.Following]) -> Callable[[], list[str]]
     def run() -> None:
         try:
             for event in start():
-                ids.append(event.id)  # noqa: PERF402 - one by one, as they come
+                ids.append(event.id)  # noqa: PERF401 - one by one, as they come
         except BaseException as error:  # noqa: BLE001 - told to the test below
             failed.append(error)
 

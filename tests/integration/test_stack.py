@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +19,9 @@ import pytest
 
 from nbflow.errors import ServerUnreachable
 from nbflow.local.children import spawn
+from nbflow.local.keeper import Keeper, Orders
 from nbflow.local.project import Project
-from nbflow.local.record import Lock, Record, birth_of
+from nbflow.local.record import Lock, Record, StackFiles, birth_of
 from nbflow.local.stack import Stack, StackStatus
 from nbflow.store.wire import connect
 from tests.house.source import ROOT
@@ -118,6 +120,23 @@ def test_workers_finish_what_they_hold_before_the_server_ends(
     assert not supervisor.is_running()
 
 
+def test_who_asks_for_a_stack_that_is_ending_gets_the_next_one(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: an address that is given out does not end a moment later because of an earlier `down`."""
+    monkeypatch.setenv("STAND_IN_DRAIN_S", "0.5")
+    ask(stack, "SET", "kept", "value")
+    before = supervised(stack)
+    with ThreadPoolExecutor(1) as elsewhere:
+        went_down = elsewhere.submit(stack.down)
+        _ask_for_the_next_one(stack, before)
+        assert went_down.result(10)
+
+
+def _ask_for_the_next_one(stack: Stack, before: StackStatus) -> None:
+    eventually(lambda: Record.read(stack.files.record), lambda record: record is not None and record.ending)
+    assert ask(stack, "GET", "kept") == b"value"
+    assert stack.status().pid != before.pid
+
+
 def test_workers_that_do_not_finish_are_ended_after_the_grace(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +161,18 @@ def test_a_killed_keeper_leaves_nothing_and_loses_nothing(stack: Stack, tmp_path
     eventually(
         lambda: [pid for pid in (before.server_pid, before.supervisor_pid) if birth_of(pid)], lambda left: not left
     )
+
+
+def test_a_stack_that_is_held_elsewhere_is_named(stack: Stack) -> None:
+    """Law: two keepers never serve one folder, not even from two machines; the error names the other one."""
+    files = StackFiles(stack.project.make_stack_folder())
+    Record(1, "birth-on-another-machine", "", "", 0.0, 1, 0, host="elsewhere").write(files.record)
+    lock = Lock(files.keeper_lock)
+    assert lock.acquire()
+    keeper = Keeper(Orders(files.folder, stack.project.root, workers=0, former_s=0.1))
+    with pytest.raises(ServerUnreachable, match="elsewhere, pid 1"):
+        keeper.start()
+    lock.release()
 
 
 @pytest.mark.fault

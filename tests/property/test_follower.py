@@ -82,10 +82,10 @@ class AnyNetwork(RuleBasedStateMachine):
     def deliver(self, many: int, times: int) -> None:
         for message in self.wire[:many]:
             for _ in range(times):
-                if message is CONFIRMED:
-                    self.seam.doubt()
-                else:
+                if isinstance(message, Event):
                     self.seam.heard(message)
+                else:
+                    self.seam.doubt()
         del self.wire[:many]
 
     @precondition(lambda self: len(self.wire) > 1)

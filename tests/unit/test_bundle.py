@@ -298,29 +298,25 @@ def test_other_steps_travel_without_their_declarations(tmp_path: Path) -> None:
             import threading
             from nbflow.define.flow import FlowDefinition
 
-            class Everything:
-                lock = threading.Lock()
-
             flow = FlowDefinition("orders")
-            def one(): return 1
-            def two(): return one() + 1
-            def three(): return str(flow)
+            lock = threading.Lock()
 
-            def declare(function):
-                function.step = Declaration()
-                function.step.flow = Everything()
-            class Declaration: pass
-            Declaration.__module__ = "nbflow.define.flow"
-            Everything.__module__ = "nbflow.app"
-            for function in (one, two): declare(function)
+            @flow.entry
+            def one(): return 1
+            @flow.step(one)
+            def two(n): return one() + n
+            @flow.step(two)
+            def three(): return str(flow)
+            @flow.step(two)
+            def never(): return lock
             """
         )
         .bundle("two", "three")
         .run()
     )
     assert made.error == "", made.message
-    code = "print(json.dumps([run(0, 'two'), run(0, 'three'), hasattr(flows[0].steps['two'].function, 'step')]))"
-    assert worker(tmp_path / "elsewhere", code, made) == [2, "orders", False]
+    code = "print(json.dumps([run(0, 'two', 1), run(0, 'three'), vars(flows[0].steps['two'].function)]))"
+    assert worker(tmp_path / "elsewhere", code, made) == [2, "orders", {}]
 
 
 def test_changed_bytes_are_refused(tmp_path: Path) -> None:

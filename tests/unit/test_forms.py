@@ -97,7 +97,9 @@ def test_forms_do_not_nest(make: object) -> None:
         make()  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("subscribes", [["a", "a"], ["a", each("a")], [completed("s"), failed("s")], [each("a"), each("b")], []])
+@pytest.mark.parametrize(
+    "subscribes", [["a", "a"], ["a", each("a")], [completed("s"), failed("s")], [each("a"), each("b")], []]
+)
 def test_what_no_later_cell_can_cure_is_refused_at_once(subscribes: list[object]) -> None:
     with pytest.raises(FlowShapeError):
         subscriptions_of(subscribes)  # type: ignore[arg-type]

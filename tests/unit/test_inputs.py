@@ -1,5 +1,7 @@
 """The input of a flow is the parameters of its entries; it must fit each before anything is written."""
 
+# ruff: noqa: ARG005 - what a function does with its parameters is not the question here, but how they are called
+
 from __future__ import annotations
 
 from collections.abc import Iterator

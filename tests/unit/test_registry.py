@@ -1,5 +1,7 @@
 """The registry follows the cells: a cell that runs again replaces what it defined."""
 
+# ruff: noqa: ARG005 - what a function does with its parameters is not the question here, but how they are called
+
 from __future__ import annotations
 
 import threading

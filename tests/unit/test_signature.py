@@ -1,5 +1,7 @@
 """What a step receives becomes its arguments: by name or in order, validated as annotated."""
 
+# ruff: noqa: ARG005 - what a function does with its parameters is not the question here, but how they are called
+
 from __future__ import annotations
 
 import dataclasses
@@ -129,14 +131,17 @@ def test_each_of_several_is_bound_like_several() -> None:
 
 
 def test_a_failure_goes_by_the_name_of_its_step() -> None:
-    assert call(lambda failed_parse, a: (failed_parse, a), ["a", failed("parse")], 1, {"error": "x"}) == ({"error": "x"}, 1)
+    assert call(lambda failed_parse, a: (failed_parse, a), ["a", failed("parse")], 1, {"error": "x"}) == (
+        {"error": "x"},
+        1,
+    )
     assert call(lambda parse, a: (parse, a), ["a", failed("parse")], 1, {"error": "x"}) == ({"error": "x"}, 1)
 
 
 def test_the_context_is_given_by_name_or_annotation() -> None:
     kind = type("Context", (), {"__module__": "nbflow.worker.context"})
 
-    def annotated(x, c):  # type: ignore[no-untyped-def]  # noqa: ANN
+    def annotated(x, c):  # type: ignore[no-untyped-def]
         return x, c
 
     annotated.__annotations__ = {"c": kind}
@@ -245,14 +250,18 @@ def test_other_classes_are_checked_and_handed_on_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("function", "value", "said"),
     [
-        (order_step, {"id": 1, "total": "much"}, ["'orders.new'", "order_step()", "order.total is 'much'", "valid number"]),
-        (order_step, {"total": "much"}, ["order.id", "(and 1 more)"]),
+        (
+            order_step,
+            {"id": 1, "total": "much"},
+            ["'orders.new'", "order_step()", "order.total is 'much'", "valid number"],
+        ),
+        (order_step, {"total": "much"}, ["order.id is missing (and 1 more)"]),
         (int_step, "seven", ["'orders.new'", "number is 'seven'"]),
         (positive_step, -1, ["number is -1", "greater than 0"]),
         (frame_step, [1], ["frame is [1]", "instance of DataFrame"]),
         (frames_step, [pd.DataFrame(), np.zeros((2, 3))], ["frames.1 is a ndarray of shape (2, 3)"]),
         (lazy_step, 5, ["numbers is 5", "Iterable"]),
-        (point_step, "x" * 500, ["point.Point is 'xxx", "..."]),
+        (point_step, "x" * 500, ["point is 'xxx", "..."]),
     ],
 )
 def test_a_mismatch_names_the_topic_the_field_and_the_value(
@@ -283,7 +292,7 @@ def test_a_list_that_carries_its_failures_stays_one() -> None:
 def test_a_parameter_without_annotation_is_held_to_what_the_emitter_says() -> None:
     binder = Binder(lambda order: order, terms("a"), fallback={"a": Order})
     assert binder.bind([("a", {"id": 1, "total": 2})])[0] == (Order(id=1, total=2),)
-    with pytest.raises(InvalidPayload, match=r"order\.total"):
+    with pytest.raises(InvalidPayload, match=r"order\.total is missing"):
         binder.bind([("a", {"id": 1})])
     own = Binder(unknown_step, terms("a"), fallback={"a": Order})
     assert own.bind([("a", 7)])[0] == (7,), "an annotation that cannot be resolved is still the author's own"
@@ -296,13 +305,13 @@ def test_what_each_step_receives_is_read_from_the_results() -> None:
     def files() -> list[Path]: ...
 
     @flow.step(each(files))
-    def parse(path): ...  # type: ignore[no-untyped-def]  # noqa: ANN
+    def parse(path): ...  # type: ignore[no-untyped-def]
 
     @flow.step(each("step:spread"), emits=["priced"])
-    def price(item) -> Order: ...  # type: ignore[no-untyped-def]  # noqa: ANN
+    def price(item) -> Order: ...  # type: ignore[no-untyped-def]
 
     @flow.step("by.hand", emits=["by.hand.too"])
-    def manual(x, ctx) -> int:  # type: ignore[no-untyped-def]  # noqa: ANN
+    def manual(x, ctx) -> int:  # type: ignore[no-untyped-def]
         return ctx.emit("by.hand.too", "text")
 
     @flow.entry
@@ -313,13 +322,20 @@ def test_what_each_step_receives_is_read_from_the_results() -> None:
     def maybe() -> int | Nothing:
         return NOTHING
 
-    flow.step([collect(price), completed(files), failed("parse"), any_of("priced", "by.hand.too")], name="end")(everything)
+    flow.step([collect(price), completed(files), failed("parse"), any_of("priced", "by.hand.too")], name="end")(
+        everything
+    )
     flow.step([completed("parse"), completed("price"), "may.come", spread], name="last")(everything)
     types = ReturnTypes(flow.spec(), {step.name: step.function for step in flow.steps()})
     received = {step.name: types.received_by(step) for step in flow.spec().steps}
     assert received["parse"] == {"each:files": Path}
     assert received["price"] == {"each:spread": int}
-    assert received["end"] == {"step:price": list[Order], "step:files": list[Path], "failed:parse": dict, "priced": Order}
+    assert received["end"] == {
+        "step:price": list[Order],
+        "step:files": list[Path],
+        "failed:parse": dict,
+        "priced": Order,
+    }
     assert received["last"] == {"step:price": list[Order], "may.come": int, "step:spread": list[int]}
 
 
@@ -340,7 +356,7 @@ def test_an_entry_takes_its_parameters_from_the_input() -> None:
 
 
 def test_an_entry_may_take_by_position_and_all_the_rest() -> None:
-    def start(a, ctx, b=2, /, *, c=3, **rest):  # type: ignore[no-untyped-def]  # noqa: ANN
+    def start(a, ctx, b=2, /, *, c=3, **rest):  # type: ignore[no-untyped-def]
         return a, ctx, b, c, rest
 
     args, kwargs = Binder(start, ()).bind_input({"a": 1, "c": 4, "d": 5}, "ctx")

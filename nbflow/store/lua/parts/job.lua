@@ -28,8 +28,6 @@ local function drop_records(job, lease, queue)                        -- what a 
   call('ZREM', RQ..':wip:'..QP..queue, job..':'..lease)
 end
 
-local FIRST_PAYLOAD = 14                                              -- its place in an offer; worker/task.py reads the same
-
 -- what a worker needs of a job. bind: what each subscription of the step receives (see define/plan.py)
 local function offer(job, f)
   local run, task = f[1], f[2]
@@ -38,34 +36,32 @@ local function offer(job, f)
   local step, index = string.match(task, '^([^%[]+)%[?([^%]]*)')
   local text = call('HGET', P..':plan:'..r[1], 'step:'..step)
   local out = {job, run, task, f[3], string.sub(f[4], #QP + 1), f[5] or '', f[6] or '0', r[1], r[2], r[3], r[4], r[5], r[6] or ''}
+  local shown = {}
+  local function hand(payload) out[#out + 1] = payload shown[#shown + 1] = payload or 'null' end
   for _, b in ipairs(text and cjson.decode(text).bind or {}) do
-    if b[1] == 'p' then out[#out + 1] = call('HGET', rk, 'p:'..b[2])
+    if b[1] == 'p' then hand(call('HGET', rk, 'p:'..b[2]))
     elseif b[1] == 'a' then
       local topic = call('HGET', rk, 'y:'..step..':'..b[2])
       out[#out + 1] = topic
-      out[#out + 1] = call('HGET', rk, 'p:'..topic)
+      hand(call('HGET', rk, 'p:'..topic))
     elseif b[1] == 'e' then
-      for i = 2, #b do out[#out + 1] = call('HGET', P..':emits:'..run..':'..b[i], index) end
-    elseif b[1] == 'i' then out[#out + 1] = call('HGET', rk, 'input') end
+      for i = 2, #b do hand(call('HGET', P..':emits:'..run..':'..b[i], index)) end
+    elseif b[1] == 'i' then hand(call('HGET', rk, 'input')) end
   end
-  return out
+  return out, shown
 end
 
-local function preview(out)                                           -- what the task receives, where it is short
-  local size = 0
-  for i = FIRST_PAYLOAD, #out do size = size + #(out[i] or '') end
-  if #out < FIRST_PAYLOAD or size > 200 then return '' end
-  if #out == FIRST_PAYLOAD then return ',"input":'..(out[FIRST_PAYLOAD] or 'null') end
-  local texts = {}
-  for i = FIRST_PAYLOAD, #out do texts[#texts + 1] = string.find(out[i] or '', '^%a[%w_.:-]*$') and cjson.encode(out[i]) or out[i] or 'null' end
-  return ',"input":['..table.concat(texts, ',')..']'
+local function preview(shown)                                         -- what the task receives, where that is short
+  local text = table.concat(shown, ',')
+  if #shown == 0 or #text > 200 then return '' end
+  return ',"input":'..(#shown == 1 and text or '['..text..']')
 end
 
 local function lease_out(job, worker, lease, f)
   call('HSET', RQ..':job:'..job, 'status', 'started', 'worker_name', worker, 'lease', lease)
   call('SADD', RQ..':worker:'..worker..':executions', job..':'..lease)
-  local out = offer(job, f)
-  event(f[1], 'step.started', f[2], f[3], '{"worker":"'..worker..'"'..preview(out)..(f[6] and ',"recovered":'..f[6] or '')..'}')
+  local out, shown = offer(job, f)
+  event(f[1], 'step.started', f[2], f[3], '{"worker":"'..worker..'"'..preview(shown)..(f[6] and ',"recovered":'..f[6] or '')..'}')
   return out
 end
 
@@ -74,7 +70,7 @@ local JOB_FIELDS = {'run', 'task', 'attempt', 'origin', 'key', 'recovered', 'sta
 local function held(worker, lease)                                    -- the answer got lost: what this worker holds by this lease, or false
   for _, ex in ipairs(call('SMEMBERS', RQ..':worker:'..worker..':executions')) do
     local job, n = string.match(ex, '^(.-):(.+)$')
-    if n == lease then return offer(job, call('HMGET', RQ..':job:'..job, unpack(JOB_FIELDS))) end
+    if n == lease then return (offer(job, call('HMGET', RQ..':job:'..job, unpack(JOB_FIELDS)))) end
   end
   return false
 end
