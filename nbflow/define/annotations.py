@@ -91,11 +91,14 @@ def parameters_of(function: Function) -> Mapping[str, inspect.Parameter]:
 
 
 def hints_of(function: Function) -> Hints:
-    """The annotations of a function, with strings resolved in its globals, each on its own."""
+    """The annotations of a function, with strings resolved in its globals, each on its own.
+
+    They are read anew each time: a class may come, or be defined again, in another cell.
+    """
     known = _known_hints.get(function)
     if known is None:
         known = _read_hints(function)
-        if not known.unresolved:
+        if not any(isinstance(annotation, str) for annotation in _annotations(function).values()):
             _known_hints[function] = known
     return known
 

@@ -158,8 +158,8 @@ class _Cargo:
     def load(self, name: str, code: StepCode) -> None:
         """Pack a step; CaptureError if it cannot travel."""
         before, known = self._file.tell(), len(self.packer.carried)
-        self.packer.step = name
         _, function, key = code
+        self.packer.step, self.packer.roots = name, (function, key)
         try:
             self.packer.dump(code)
         except NbflowError:
@@ -221,7 +221,7 @@ class _Cargo:
 
 def _roots(name: str, function: Any) -> list[Capture]:
     if isinstance(function, types.FunctionType):
-        return list(captures.captured(function))
+        return list(captures.captured(function, is_step=True))
     return [] if function is None else [Capture(name, function)]
 
 
@@ -241,6 +241,7 @@ class _Packer(cloudpickle.Pickler):
         self._cloud.__init__(file, protocol=_PROTOCOL)
         self._project = project
         self.step = ""
+        self.roots: tuple[Any, ...] = ()
         self.modules: set[str] = set()
         self.lazy_modules: set[str] = set()
         self.files: set[str] = set()
@@ -304,6 +305,9 @@ class _Packer(cloudpickle.Pickler):
         attributes: dict[str, Any] = state[0]
         slots: dict[str, Any] = state[1]
         scope = self._scope(function.__globals__)
+        slots["_cloudpickle_submodules"] = captures.submodules(
+            function
+        )  # cloudpickle does not look into inner functions
         names = captures.annotation_names(function.__annotations__) & function.__globals__.keys()
         slots["__globals__"] |= {name: function.__globals__[name] for name in sorted(names)}
         if scope is not None:
@@ -325,6 +329,8 @@ class _Packer(cloudpickle.Pickler):
         flow = captures.flow_name(value)
         if flow is not None:
             return FlowReference, (flow,)
+        if value is sys.stdout or value is sys.stderr:
+            return getattr, (sys, "stdout" if value is sys.stdout else "stderr")
         if captures.cannot_travel(value):
             raise TypeError(f"a {type(value).__name__} belongs to this process")
         if isinstance(value, types.BuiltinFunctionType):
@@ -374,9 +380,10 @@ class _Packer(cloudpickle.Pickler):
         for name, level in captures.code_imports(function.__code__):
             self.lazy_modules.add(absolute_name(name, level, package))
         self.lazy_modules.discard("")
-        for capture in captures.captured(function):
-            if captures.estimate(capture.value) > captures.ERROR_BYTES:
-                raise captures.too_large(self.step, capture, captures.estimate(capture.value))
+        for capture in captures.captured(function, is_step=function in self.roots):
+            size = captures.estimate(capture.value)
+            if size > captures.ERROR_BYTES:
+                raise captures.too_large(self.step, capture, size)
             if not isinstance(capture.value, types.FunctionType | types.ModuleType | type):
                 self.carried.append(capture)
 

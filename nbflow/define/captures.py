@@ -32,6 +32,7 @@ __all__ = [
     "global_names",
     "human_size",
     "is_ours",
+    "submodules",
     "too_large",
     "travel_error",
     "warning",
@@ -55,9 +56,10 @@ class Capture:
     holder: str = ""
 
 
-def captured(function: types.FunctionType) -> Iterator[Capture]:
-    """What the function refers to: globals in the order of their names, then closure, then defaults."""
-    holder = function.__name__
+def captured(function: types.FunctionType, *, is_step: bool = False) -> Iterator[Capture]:
+    """What the function refers to: globals in the order of their names, then closure, then defaults. The holder is
+    named unless it is the step itself, or has no name."""
+    holder = "" if is_step or function.__name__ == "<lambda>" else function.__name__
     for name in sorted(global_names(function.__code__) | annotation_names(function.__annotations__)):
         if name in function.__globals__:
             yield Capture(name, function.__globals__[name], holder)
@@ -85,6 +87,28 @@ def global_names(code: types.CodeType) -> frozenset[str]:
 def code_imports(code: types.CodeType) -> tuple[tuple[str, int], ...]:
     """The modules that code imports when it runs, as (name, level of a relative import)."""
     return _code_facts(code)[1]
+
+
+def submodules(function: types.FunctionType) -> list[types.ModuleType]:
+    """The loaded modules that the function reaches as attributes of a package (`pkg.part` after `import pkg.part`)."""
+    code = function.__code__
+    names = function.__globals__
+    packages = [names[name] for name in sorted(global_names(code)) if isinstance(names.get(name), types.ModuleType)]
+    found: list[types.ModuleType] = []
+    for package in packages:
+        prefix = f"{package.__name__}."
+        if hasattr(package, "__path__"):
+            addressed = [name for name in list(sys.modules) if name.startswith(prefix)]
+            found += [
+                sys.modules[name] for name in sorted(addressed) if set(name[len(prefix) :].split(".")) <= _words(code)
+            ]
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _words(code: types.CodeType) -> frozenset[str]:
+    inner = [_words(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return frozenset(code.co_names).union(*inner)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -149,7 +173,7 @@ def _names_in(text: str) -> frozenset[str]:
 def cannot_travel(value: Any) -> str:
     """The next move for a value that pickles, but would not be itself on a worker; empty if nothing is known of that."""
     if isinstance(value, io.IOBase) and not isinstance(value, io.StringIO | io.BytesIO):
-        return "" if value in (sys.stdout, sys.stderr) else "Open it inside the step, or carry its path."
+        return "" if value is sys.stdout or value is sys.stderr else "Open it inside the step, or carry its path."
     if not is_ours(value):
         return ""
     package = type(value).__module__.split(".")[1:2]
@@ -222,7 +246,7 @@ def human_size(count: float) -> str:
 def warning(step: str, capture: Capture, size: int) -> str:
     """The sentence about a value that is large."""
     return (
-        f"Step {step!r} carries `{capture.name}` ({human_size(size)}{_through(step, capture)}) in its code; "
+        f"Step {step!r} carries `{capture.name}` ({human_size(size)}{_through(capture)}) in its code; "
         "pass it as a payload, or load it inside the step."
     )
 
@@ -230,7 +254,7 @@ def warning(step: str, capture: Capture, size: int) -> str:
 def too_large(step: str, capture: Capture, size: int) -> CaptureError:
     """The error for a value that is too large."""
     return CaptureError(
-        f"Step {step!r} carries `{capture.name}` ({human_size(size)}{_through(step, capture)}) in its code, more than "
+        f"Step {step!r} carries `{capture.name}` ({human_size(size)}{_through(capture)}) in its code, more than "
         f"{human_size(ERROR_BYTES)}.",
         hint="Pass it as a payload, or load it inside the step.",
     )
@@ -245,14 +269,14 @@ def travel_error(step: str, capture: Capture | None, error: Exception) -> Captur
         )
     hint = cannot_travel(capture.value) or "Make it inside the step, or in a function that the step calls."
     return CaptureError(
-        f"Step {step!r} refers to `{capture.name}`, a {_type_name(capture.value)}{_through(step, capture)}, which cannot "
+        f"Step {step!r} refers to `{capture.name}`, a {_type_name(capture.value)}{_through(capture)}, which cannot "
         "travel to a worker.",
         hint=hint,
     )
 
 
-def _through(step: str, capture: Capture) -> str:
-    return f", through `{capture.holder}`" if capture.holder not in ("", step) else ""
+def _through(capture: Capture) -> str:
+    return f", through `{capture.holder}`" if capture.holder else ""
 
 
 def _type_name(value: object) -> str:

@@ -19,8 +19,8 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nbflow.define.captures import cannot_travel, captured, defaults, flow_name, is_ours
-from nbflow.define.sources import Origin, Project, package_version
+from nbflow.define.captures import cannot_travel, captured, code_imports, defaults, flow_name, is_ours, submodules
+from nbflow.define.sources import Origin, Project, absolute_name, package_version
 from nbflow.define.syntax import function_syntax, module_syntax
 
 __all__ = ["Fingerprints"]
@@ -181,6 +181,7 @@ class _Walk:
             for capture in captured(function):
                 self._put("name", capture.name)
                 self.feed(capture.value)
+            self._imports(function)
             return
         self._put("of", function.__qualname__)
         if origin is Origin.PROJECT:
@@ -189,6 +190,14 @@ class _Walk:
             self._reference("function", home, function.__code__.co_qualname)
         if "<locals>" in function.__code__.co_qualname:  # made by a function of that module, out of what it was given
             self._made(function)
+
+    def _imports(self, function: types.FunctionType) -> None:
+        package = str(function.__globals__.get("__package__") or "")
+        names = [absolute_name(name, level, package) for name, level in code_imports(function.__code__)]
+        names += [module.__name__ for module in submodules(function)]
+        for name in sorted(set(names) - {""}):
+            if self._project.origin(name) is not Origin.MISSING:
+                self._module(name)
 
     def _made(self, function: types.FunctionType) -> None:
         for cell in function.__closure__ or ():

@@ -99,7 +99,7 @@ class FlowDefinition:
             message = f"A flow cannot be called {name!r}."
             raise DefinitionError(message, hint="Use at most 100 letters, digits, '_', '-' and '.'.")
         self.name = name
-        self._input: tuple[int, FlowInput] | None = None
+        self._input: FlowInput | None = None
         self._record.options(_result_name(result, name), _checked_queue(queue))
         self._record.handle = self
 
@@ -212,11 +212,10 @@ class FlowDefinition:
     def _flow_input(self) -> FlowInput:
         from nbflow.define.inputs import FlowInput  # noqa: PLC0415 - loads pydantic
 
-        revision = self._record.revision
-        if self._input is None or self._input[0] != revision:
-            entries = {step.name: step.function for step in self.steps() if step.role == "entry"}
-            self._input = revision, FlowInput(self.name, entries)
-        return self._input[1]
+        entries = {step.name: step.function for step in self.steps() if step.role == "entry"}
+        if self._input is None or not self._input.is_of(entries):
+            self._input = FlowInput(self.name, entries)
+        return self._input
 
 
 def _handle(kind: type[FlowDefinition], name: str) -> FlowDefinition:
@@ -314,7 +313,8 @@ def _mark(function: Any, declarations: Sequence[StepDeclaration]) -> Any:
 
 
 def _checked_name(function: Callable[..., Any], name: str | None) -> str:
-    if not callable(function) or inspect.isclass(function) or not hasattr(function, "__dict__"):
+    is_function = callable(function) and not inspect.isclass(function) and not inspect.ismethod(function)
+    if not is_function or not hasattr(function, "__dict__"):
         message = f"{function!r} cannot be a step."
         raise DefinitionError(message, hint="Decorate a function; wrap anything else in a def.")
     called = getattr(function, "__name__", "") if name is None else name

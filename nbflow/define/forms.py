@@ -6,6 +6,7 @@ because a step it names may be defined in a later cell. This module must not loo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -257,7 +258,7 @@ def _nested(form: str, inner: Subscription) -> FlowShapeError:
 
 
 def _refuse_twice(keys: Sequence[str]) -> None:
-    for key in keys:
-        if keys.count(key) > 1:
+    for key, count in Counter(keys).items():
+        if count > 1:
             message = f"{key!r} occurs twice in the subscriptions of one step."
             raise FlowShapeError(message, hint="Name it once: a topic or step belongs to one subscription of a step.")

@@ -217,11 +217,10 @@ def build_graph(spec: FlowSpec) -> nx.MultiDiGraph[str]:
         graph.add_node(step.name, **_node(step))
         for topic in (step_topic(step.name), *step.emits):
             emitters.setdefault(topic, []).append(step.name)
-    for step in spec.steps:
-        for term in step.terms:
-            for topic in term.topics:
-                for emitter in emitters.get(source_key(topic), ()):
-                    graph.add_edge(emitter, step.name, key=topic, **_edge(topic, term.form, term.any_of))
+    edges = [(step.name, term, topic) for step in spec.steps for term in step.terms for topic in term.topics]
+    for subscriber, term, topic in edges:
+        for emitter in emitters.get(source_key(topic), ()):
+            graph.add_edge(emitter, subscriber, key=topic, **_edge(topic, term.form, term.any_of))
     return graph
 
 

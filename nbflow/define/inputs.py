@@ -46,6 +46,7 @@ class FlowInput:
 
     def __init__(self, flow: str, entries: Mapping[str, Function]) -> None:
         self.flow = flow
+        self._made_of = _sources(entries)
         self._entries = [_entry(flow, name, function) for name, function in entries.items()]
         self._fields: Fields = {}
         for entry in reversed(self._entries):  # of two entries with one parameter the first is shown
@@ -60,6 +61,11 @@ class FlowInput:
     def names(self) -> list[str]:
         """The fields in the order of the parameters."""
         return [*self._fields]
+
+    def is_of(self, entries: Mapping[str, Function]) -> bool:
+        """Whether it still tells the truth about these entries. The class behind an annotation that is text may have
+        been defined anew."""
+        return self._made_of == _sources(entries)
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The named values of a call `start(value)` or `start(folder=...)`. Nothing is validated."""
@@ -118,6 +124,10 @@ class FlowInput:
             f"which entry {entry.name!r} does not take: {misfit.problem}{more}."
         )
         return InputInvalid(message, hint=f"Give {field.partition('.')[0]}= another value.")
+
+
+def _sources(entries: Mapping[str, Function]) -> list[tuple[str, Function, Mapping[str, Any]]]:
+    return [(name, function, hints_of(function).types) for name, function in entries.items()]
 
 
 def _entry(flow: str, name: str, function: Function) -> _Entry:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from nbflow.define.annotations import hints_of, parameters_of
+from nbflow.define.annotations import hints_of, is_context, parameters_of
 from nbflow.define.fits import never_fits, spelled
 from nbflow.define.graph import source_key
 from nbflow.define.leaks import leaks
@@ -70,42 +70,52 @@ class _Subject:
         self.functions = {declaration.name: declaration.function for declaration in flow.steps()}
         self.returns = ReturnTypes(self.spec, self.functions)
         self.emitters: dict[str, list[StepSpec]] = {}
-        self.subscribers: dict[str, list[StepSpec]] = {}
+        self.subscribers: dict[str, list[tuple[StepSpec, int]]] = {}  # with the number of the term
         for step in self.spec.steps:
             for topic in (step_topic(step.name), *step.emits):
                 self.emitters.setdefault(topic, []).append(step)
-            for topic in _topics(step):
-                self.subscribers.setdefault(source_key(topic), []).append(step)
+            for number, term in enumerate(step.terms):
+                for topic in term.topics:
+                    self.subscribers.setdefault(source_key(topic), []).append((step, number))
 
     @cached_property
-    def alive(self) -> set[str]:
-        """The steps that some run can reach: the least set in which every subscription can be satisfied."""
+    def reach(self) -> tuple[set[str], set[str]]:
+        """The steps that some run can reach, and the source keys that can come: the least sets in which every
+        subscription of a reached step is satisfied. Each edge is looked at once."""
+        missing = {
+            step.name: [1 if term.form is Form.FIRST else len(term.topics) for term in step.terms] for step in self
+        }
+        open_terms = {step.name: len(step.terms) for step in self}
         alive: set[str] = set()
-        waiting = [step for step in self.spec.steps if step.is_entry]
+        came: set[str] = set()
+        waiting = [step for step in self if step.is_entry]
         while waiting:
             step = waiting.pop()
-            if step.name in alive:
-                continue
             alive.add(step.name)
-            for topic in (step_topic(step.name), *step.emits):
-                waiting.extend(other for other in self.subscribers.get(topic, ()) if self._can_start(other, alive))
-        return alive
+            fresh = {step_topic(step.name), *step.emits} - came
+            came |= fresh
+            for other, number in (edge for key in fresh for edge in self.subscribers.get(key, ())):
+                missing[other.name][number] -= 1
+                open_terms[other.name] -= missing[other.name][number] == 0
+                if open_terms[other.name] == 0 and missing[other.name][number] == 0:
+                    waiting.append(other)
+        return alive, came
+
+    def __iter__(self) -> Iterator[StepSpec]:
+        return iter(self.spec.steps)
 
     def emitters_of(self, topic: str) -> list[StepSpec]:
         return self.emitters.get(source_key(topic), [])
 
-    def can_come(self, topic: str, alive: set[str]) -> bool:
-        return any(step.name in alive for step in self.emitters_of(topic))
+    def can_come(self, topic: str) -> bool:
+        return source_key(topic) in self.reach[1]
 
-    def is_satisfiable(self, term: Term, alive: set[str]) -> bool:
-        several = (self.can_come(topic, alive) for topic in term.topics)
+    def is_satisfiable(self, term: Term) -> bool:
+        several = map(self.can_come, term.topics)
         return any(several) if term.form is Form.FIRST else all(several)
 
     def lacks_an_emitter(self, step: StepSpec) -> bool:
         return any(not self.emitters_of(topic) for topic in _topics(step))
-
-    def _can_start(self, step: StepSpec, alive: set[str]) -> bool:
-        return step.name not in alive and all(self.is_satisfiable(term, alive) for term in step.terms)
 
 
 def _topics(step: StepSpec) -> Iterator[str]:
@@ -120,7 +130,7 @@ def _said(topic: str) -> str:
 def _no_entry(subject: _Subject) -> Iterator[Finding]:
     if not subject.steps:
         yield Finding("no-entry", "error", "", "It has no steps yet.", "Decorate a function with @flow.entry.")
-    elif not any(step.is_entry for step in subject.spec.steps):
+    elif not any(step.is_entry for step in subject):
         message = "It has no entry: no step runs without waiting for another."
         yield Finding("no-entry", "error", "", message, "Decorate the first step with @flow.entry.")
 
@@ -133,7 +143,7 @@ def _result_unknown(subject: _Subject) -> Iterator[Finding]:
 
 
 def _without_emitter(subject: _Subject) -> Iterator[Finding]:
-    for step in subject.spec.steps:
+    for step in subject:
         for topic in _topics(step):
             if subject.emitters_of(topic):
                 continue
@@ -151,14 +161,14 @@ def _without_emitter(subject: _Subject) -> Iterator[Finding]:
 
 
 def _unreachable(subject: _Subject) -> Iterator[Finding]:
-    if not any(step.is_entry for step in subject.spec.steps):
+    if not any(step.is_entry for step in subject):
         return  # said once, by no-entry
-    alive = subject.alive
-    for step in subject.spec.steps:
+    alive, _ = subject.reach
+    for step in subject:
         if step.name in alive or subject.lacks_an_emitter(step):
             continue
-        topics = [topic for term in step.terms if not subject.is_satisfiable(term, alive) for topic in term.topics]
-        missing = [topic for topic in topics if not subject.can_come(topic, alive)]
+        topics = [topic for term in step.terms if not subject.is_satisfiable(term) for topic in term.topics]
+        missing = [topic for topic in topics if not subject.can_come(topic)]
         said = " and ".join(map(_said, missing))
         if len(missing) < len([*_topics(step)]):
             message = f"{step.name!r} never has all it waits for: {said} cannot come."
@@ -170,17 +180,16 @@ def _unreachable(subject: _Subject) -> Iterator[Finding]:
 
 def _contradiction(subject: _Subject) -> Iterator[Finding]:
     """`completed(a)` together with what only a failure of `a` leads to."""
-    for step in subject.spec.steps:
+    for step in subject:
         ended = [term.topics[0].partition(":")[2] for term in step.terms if term.form is Form.COMPLETED]
-        others = [term for term in step.terms if term.form is not Form.COMPLETED] if ended else []
-        for name in ended:
-            for term in others:
-                if all(_follows_failure(subject, topic, name) for topic in term.topics):
-                    message = (
-                        f"{step.name!r} waits for {name!r} to complete and for {_said(term.topics[0])}, "
-                        f"which comes only when {name!r} failed."
-                    )
-                    yield Finding("join-incomplete", "error", step.name, message, "Make two steps of it.")
+        others = [term for term in step.terms if term.form is not Form.COMPLETED]
+        for name, term in ((name, term) for name in ended for term in others):
+            if all(_follows_failure(subject, topic, name) for topic in term.topics):
+                message = (
+                    f"{step.name!r} waits for {name!r} to complete and for {_said(term.topics[0])}, "
+                    f"which comes only when {name!r} failed."
+                )
+                yield Finding("join-incomplete", "error", step.name, message, "Make two steps of it.")
 
 
 def _follows_failure(subject: _Subject, topic: str, name: str) -> bool:
@@ -191,7 +200,7 @@ def _follows_failure(subject: _Subject, topic: str, name: str) -> bool:
 
 
 def _unused_topic(subject: _Subject) -> Iterator[Finding]:
-    for step in subject.spec.steps:
+    for step in subject:
         for topic in step.emits:
             if topic not in subject.subscribers:
                 message = f"{step.name!r} emits topic {topic!r}, and no step subscribes to it."
@@ -201,14 +210,15 @@ def _unused_topic(subject: _Subject) -> Iterator[Finding]:
 
 
 def _takes_one_of_many(subject: _Subject) -> Iterator[Finding]:
-    for step in subject.spec.steps:
-        for term in step.terms:
-            for topic in term.topics if term.form is Form.FIRST else ():
-                if not topic.startswith("failed:"):
-                    yield from _about_first(subject, step, term, topic)
+    for step in subject:
+        for term in (term for term in step.terms if term.form is Form.FIRST):
+            for topic in term.topics:
+                yield from _about_first(subject, step, term, topic)
 
 
 def _about_first(subject: _Subject, step: StepSpec, term: Term, topic: str) -> Iterator[Finding]:
+    if topic.startswith("failed:"):
+        return  # the first failure of many is what was asked for
     emitters = subject.emitters_of(topic)
     mapped = [emitter.name for emitter in emitters if emitter.is_mapped]
     if mapped:
@@ -226,7 +236,7 @@ def _about_first(subject: _Subject, step: StepSpec, term: Term, topic: str) -> I
 
 
 def _collect_of_one(subject: _Subject) -> Iterator[Finding]:
-    for step in subject.spec.steps:
+    for step in subject:
         for term in step.terms:
             if term.form not in (Form.COLLECT, Form.KEEP) or term.topics[0].startswith("failed:"):
                 continue
@@ -241,7 +251,7 @@ def _emits_once(subject: _Subject, emitter: StepSpec, topic: str) -> bool:
 
 
 def _types_that_do_not_fit(subject: _Subject) -> Iterator[Finding]:
-    for step in subject.spec.steps:
+    for step in subject:
         expected = expected_types(subject.functions[step.name], step.terms) if step.terms else {}
         received = subject.returns.received_by(step) if expected else {}
         for topic, annotation in expected.items():
@@ -255,7 +265,10 @@ def _types_that_do_not_fit(subject: _Subject) -> Iterator[Finding]:
 
 def _unresolved(subject: _Subject) -> Iterator[Finding]:
     for name, function in subject.functions.items():
-        for parameter, text in hints_of(function).unresolved.items():
+        hints = hints_of(function)
+        for parameter, text in hints.unresolved.items():
+            if is_context(parameter, hints):
+                continue
             place = "result" if parameter == "return" else f"parameter {parameter!r}"
             message = f"The annotation {text} of the {place} of {name!r} cannot be resolved, so nothing is validated."
             yield Finding(
@@ -273,7 +286,7 @@ def _secret_captured(subject: _Subject) -> Iterator[Finding]:
 def _inputs_differ(subject: _Subject) -> Iterator[Finding]:
     """Entries that take one parameter differently: each reads the value in its own way."""
     first: dict[str, str] = {}
-    for step in subject.spec.steps:
+    for step in subject:
         for name, parameter in parameters_of(subject.functions[step.name]).items() if step.is_entry else ():
             known = first.setdefault(name, step.name)
             other = parameters_of(subject.functions[known])[name]

@@ -85,7 +85,10 @@ class FlowRecord:
         return self._current()[1]
 
     def step_spec(self, name: str) -> StepSpec:
-        return self._current()[2][name]
+        steps = self._current()[2]
+        if name not in steps:
+            raise DefinitionError(f"Flow {self.name!r} has no step {name!r}.", hint=nearest(name, steps))
+        return steps[name]
 
     def put(self, new: StepDeclaration) -> None:
         """Add or replace a step, or change nothing and say why."""

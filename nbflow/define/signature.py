@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -81,8 +82,8 @@ def _slots(terms: Sequence[Term]) -> list[_Slot]:
 def _labels(slots: Sequence[_Slot]) -> dict[str, str]:
     """What people call each topic; its full name where a topic and a step are called the same."""
     topics = [topic for slot in slots for topic in slot.topics]
-    labels = [topic_label(topic) for topic in topics]
-    return {topic: label if labels.count(label) == 1 else topic for topic, label in zip(topics, labels, strict=True)}
+    count = Counter(map(topic_label, topics))
+    return {topic: topic_label(topic) if count[topic_label(topic)] == 1 else topic for topic in topics}
 
 
 def _by_name(slots: Sequence[_Slot]) -> dict[str, _Part]:

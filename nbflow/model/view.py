@@ -89,6 +89,7 @@ class View:
     tasks: dict[str, TaskView] = field(default_factory=dict[str, TaskView])
     topics: dict[str, int] = field(default_factory=dict[str, int])
     state: dict[str, Any] = field(default_factory=dict[str, Any])
+    artifacts: dict[str, Any] = field(default_factory=dict[str, Any])
     events: int = 0
     last_id: str = "0-0"
 
@@ -194,6 +195,10 @@ def _state(view: View, event: Event, ms: int) -> None:
         view.state[key] = event.data.get("value")
 
 
+def _artifact(view: View, event: Event, ms: int) -> None:
+    view.artifacts[str(event.data.get("name", ""))] = event.data.get("ref")
+
+
 _HANDLERS = {
     "flow.start": _start,
     "flow.completed": _end,
@@ -209,6 +214,7 @@ _HANDLERS = {
     "emit": _emit,
     "progress": _progress,
     "state": _state,
+    "artifact": _artifact,
 }
 
 

@@ -20,7 +20,7 @@ MAPPED_HEIGHT = 70.0
 STACK = 4.0  # how far a sheet of the stack stands out
 _TEXT_X = 42.0
 _PAD = 14.0
-_NARROWEST, _WIDEST = 178.0, 240.0
+_NARROWEST, _WIDEST = 186.0, 244.0
 _DASHED = ' stroke-dasharray="3 3"'
 
 
@@ -147,8 +147,8 @@ def _detail(
         words, fill = _done(tally, room, now_ms), tone.text
     first, rest = words[0], "".join(f" · {word}" for word in words[1:])
     return (
-        f'<text x="{_TEXT_X:g}" y="40.5" font-size="11.5" fill="{palette.muted}"><tspan font-weight="500" fill="{fill}">'
-        f"{quoted(fit(first, 11.5, room))}</tspan>{quoted(rest)}</text>"
+        f'<text x="{_TEXT_X:g}" y="40.5" font-size="11" fill="{palette.muted}"><tspan font-weight="500" fill="{fill}">'
+        f"{quoted(fit(first, 11, room))}</tspan>{quoted(rest)}</text>"
     )
 
 
@@ -165,7 +165,7 @@ def _done(tally: Tally, room: float, now_ms: int | None) -> list[str]:
     often = (f"{tally.attempts} attempts", f"×{tally.attempts}") if tally.attempts > 1 else ()
     for choices in ((time,) if time else (), often):
         for word in choices:
-            if width_of(" · ".join([*words, word]), 11.5) <= room:
+            if width_of(" · ".join([*words, word]), 11) <= room:
                 words.append(word)
                 break
     return words

@@ -147,10 +147,9 @@ SIGNS = {  # the same where there is only text
     "pending": "○",
 }
 
-_NARROW = {char: width for chars, width in (("iljI.,:;'|![]()` ", 0.28), ('ftr-"*/\\', 0.34)) for char in chars}
-_WIDE = {
-    char: width for chars, width in (("mM", 0.84), ("wW%@", 0.86), ("ABCDEGHKNOPQRSUVXYZ&", 0.7)) for char in chars
-}
+_EMS = (("iljI.,:;'|![]()` ", 0.28), ('ftr-"*/\\', 0.34), ("cksvxyzJ", 0.51), ("mM", 0.84), ("wW%@", 0.86))
+_BROAD = ("ABCDEGHKNOPQRSUVXYZ&", 0.7)
+_WIDTHS = {char: width for chars, width in (*_EMS, _BROAD) for char in chars}  # about those of Arial and Inter
 _UNSAFE = {0x202A, 0x202B, 0x202C, 0x202D, 0x202E, 0x2066, 0x2067, 0x2068, 0x2069, 0xFFFE, 0xFFFF}
 
 
@@ -178,12 +177,10 @@ def width_of(text: str, size: float) -> float:
 
 @lru_cache(maxsize=1024)
 def _em(char: str) -> float:
-    if char in _NARROW:
-        return _NARROW[char]
-    if char in _WIDE:
-        return _WIDE[char]
+    if char in _WIDTHS:
+        return _WIDTHS[char]
     if char.isascii():
-        return 0.58
+        return 0.57
     if unicodedata.combining(char) or unicodedata.category(char) == "Cf":
         return 0.0
     return 1.05 if unicodedata.east_asian_width(char) in {"W", "F"} else 0.66

@@ -12,9 +12,11 @@ import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from nbflow.errors import NotEnded, StepFailure
+from nbflow.errors import CommandRefused, NotEnded, StepFailure, nearest
 from nbflow.model.events import BOUNDED_TYPES, Event
 from nbflow.model.view import View, reduce
+from nbflow.picture.bundle import run_mimebundle
+from nbflow.picture.flow_picture import FlowPicture, picture_of_run
 from nbflow.store.log import RunLog
 from nbflow.watch import frames
 from nbflow.watch.progress import Progress, new_progress
@@ -176,12 +178,28 @@ class Run:
     def artifacts(self) -> frames.DataFrame:
         return frames.artifacts(self._log.read(self.id, logs=False))
 
+    @property
+    def picture(self) -> FlowPicture:
+        """The graph it was started with, ready to be drawn."""
+        view = self.view
+        graph = view.start.get("graph")
+        if isinstance(graph, dict) and "$ref" in graph:
+            view.start["graph"] = self._decode(graph)
+        return picture_of_run(view)
+
+    def artifact(self, name: str) -> Any:
+        """What a step kept with `ctx.artifact(name, …)`; of several of one name the last. A figure comes as PNG bytes."""
+        kept = self.view.artifacts
+        if name not in kept:
+            raise CommandRefused(f"The run kept no artifact {name!r}.", hint=nearest(name, kept))
+        return self._decode(kept[name])
+
     def __repr__(self) -> str:
         """Without an id: a saved notebook that is executed again shows the same."""
         return f"<Run of {self.flow!r}: {self.status}>"
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        return _shown_with[0](self) if _shown_with else {"text/plain": repr(self)}
+        return _shown_with[0](self) if _shown_with else run_mimebundle(self.view, self.picture)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and other.id == self.id

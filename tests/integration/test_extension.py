@@ -156,7 +156,9 @@ def test_the_magics_of_ipython_load_it(shell: InteractiveShell, capsys: pytest.C
 # -- magics -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_magic_alone_shows_status_and_usage(shell: InteractiveShell, app: FakeApp, capsys: pytest.CaptureFixture[str]):
+def test_the_magic_alone_shows_status_and_usage(
+    shell: InteractiveShell, app: FakeApp, capsys: pytest.CaptureFixture[str]
+):
     assert run(shell, "%nbflow") == "all is well"
     assert "%nbflow cancel RUN" in capsys.readouterr().out
 
@@ -196,7 +198,9 @@ def test_what_does_not_fit_is_told_in_a_sentence(
     assert "Traceback" not in said
 
 
-def test_an_unknown_run_is_told_in_a_sentence(shell: InteractiveShell, app: FakeApp, capsys: pytest.CaptureFixture[str]):
+def test_an_unknown_run_is_told_in_a_sentence(
+    shell: InteractiveShell, app: FakeApp, capsys: pytest.CaptureFixture[str]
+):
     assert not shell.run_cell("%nbflow show 99").success
     said = "".join(capsys.readouterr())
     assert "UnknownRun: No run begins with '99'." in said
@@ -247,8 +251,10 @@ def test_plain_ipython_has_no_cells(shell: InteractiveShell, app: FakeApp):
         (None, None),
     ],
 )
-def test_the_cell_is_that_of_the_execute_request(shell: InteractiveShell, app: FakeApp, parent: Any, cell: CellId | None):
-    """ipykernel keeps the request as the parent; nbval's has no cell id."""
+def test_the_cell_is_that_of_the_execute_request(
+    shell: InteractiveShell, app: FakeApp, parent: Any, cell: CellId | None
+):
+    """The parent of all that a cell does is its request; nbval's has no cell id."""
     object.__setattr__(shell, "get_parent", lambda: parent)
     assert registry.here() == cell
 
@@ -262,7 +268,9 @@ def test_an_error_of_nbflow_is_one_block(shell: InteractiveShell, app: FakeApp, 
     assert "".join(capsys.readouterr()).strip() == "UnknownRun: No run 'x'.\n→ See %nbflow runs."
 
 
-def test_a_failed_step_points_at_the_line_in_its_cell(shell: InteractiveShell, app: FakeApp, capsys: pytest.CaptureFixture[str]):
+def test_a_failed_step_points_at_the_line_in_its_cell(
+    shell: InteractiveShell, app: FakeApp, capsys: pytest.CaptureFixture[str]
+):
     shell.user_ns["fail"] = raising(FAILURE)
     assert not shell.run_cell("fail()").success
     assert "".join(capsys.readouterr()).strip().splitlines() == [
@@ -277,7 +285,9 @@ def test_a_failed_step_points_at_the_line_in_its_cell(shell: InteractiveShell, a
     ]
 
 
-def test_the_whole_traceback_can_still_be_had(shell: InteractiveShell, app: FakeApp, capsys: pytest.CaptureFixture[str]):
+def test_the_whole_traceback_can_still_be_had(
+    shell: InteractiveShell, app: FakeApp, capsys: pytest.CaptureFixture[str]
+):
     shell.user_ns["fail"] = raising(FAILURE)
     shell.run_cell("fail()")
     capsys.readouterr()
@@ -295,7 +305,11 @@ def test_other_errors_are_shown_as_ever(shell: InteractiveShell, app: FakeApp, c
 
 def test_a_handler_of_somebody_else_keeps_its_errors(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]):
     seen: list[str] = []
-    shell.set_custom_exc((KeyError,), lambda self, kind, error, tb, tb_offset=None: seen.append(repr(error)))
+
+    def theirs(_shell: object, _kind: type, error: BaseException, _tb: object, tb_offset: int | None = None) -> None:
+        seen.append(repr(error))
+
+    shell.set_custom_exc((KeyError,), theirs)
     load_ipython_extension(shell)
     shell.run_cell("raise KeyError('a')")
     unload_ipython_extension(shell)

@@ -17,7 +17,7 @@ from nbflow.store.connect import Store
 from nbflow.store.log import RunLog
 from nbflow.watch import follow, tail
 from nbflow.watch.follow import Follower
-from tests.servers import running_server
+from tests.servers import running_server, server_binary, start_server
 
 # What `lua/parts/event.lua` and `append.lua` do: one record and its notice, ids of one sequence in both streams.
 WRITE = """
@@ -61,9 +61,11 @@ class Writer:
         self.write(kind)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_server("redis", tmp_path_factory.mktemp("server")) as running:
+@pytest.fixture(scope="module", params=["redis", "valkey"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if server_binary(request.param) is None:
+        pytest.skip(f"there is no {request.param} server here")
+    with running_server(request.param, tmp_path_factory.mktemp("server")) as running:
         yield running.url
 
 
@@ -115,6 +117,32 @@ def test_nothing_is_lost_when_connections_are_cut_all_the_time(store: Store, fol
     for events in got:
         assert events() == written
     _until(lambda: heard == written, lambda: f"{len(heard)} of {len(written)}")
+
+
+def test_a_restart_of_the_server_is_lived_through(tmp_path: Path) -> None:
+    """Law: the server may crash and come back; a follower goes on from the last id."""
+    before = start_server("valkey", tmp_path, aof=True)
+    store = Store(before.tcp_url)
+    follower, writer, heard = Follower(store), Writer(store), list[str]()
+    got = _in_thread(lambda: follower.follow("r1", timeout=60))
+    follower.subscribe("r1", lambda events: heard.extend(event.id for event in events))
+    writer.write_many(30)
+    _until(lambda: len(heard) == 31, lambda: f"{len(heard)} of 31")
+    store.text.execute_command("CONFIG", "SET", "appendfsync", "always")
+    writer.write_many(5)
+    before.kill()
+    after = start_server("valkey", tmp_path, f"--port {before.port}", aof=True)
+    try:
+        writer.write_many(30)
+        writer.end()
+        written = [event.id for event in RunLog(store).read("r1")]
+        assert len(written) == 67
+        assert got() == written
+        _until(lambda: heard == written, lambda: f"{len(heard)} of {len(written)}")
+    finally:
+        follower.close()
+        store.close()
+        after.stop()
 
 
 def test_a_slow_follower_is_given_a_fresh_read(store: Store, follower: Follower) -> None:

@@ -299,6 +299,25 @@ def test_on_windows_it_is_one_sentence(stack: Stack, monkeypatch: pytest.MonkeyP
         stack.ensure()
 
 
+def with_real_workers(stack: Stack, **changes: Any) -> Stack:
+    """The same stack with nbflow's own supervisor, once two workers are registered."""
+    real = replace(stack, supervisor="nbflow.worker.supervisor", workers=2, **changes)
+    eventually(lambda: ask(real, "SCARD", "rq:workers"), lambda count: count == 2)
+    return real
+
+
+@pytest.mark.fault
+def test_real_workers_end_with_a_killed_keeper(stack: Stack, tmp_path: Path) -> None:
+    real = with_real_workers(stack)
+    os.kill(real.status().pid, signal.SIGKILL)
+    eventually(lambda: processes_of(tmp_path), lambda left: left == [])
+
+
+def test_real_workers_do_not_keep_an_unneeded_stack(stack: Stack, tmp_path: Path) -> None:
+    with_real_workers(stack, idle_s=2.0, check_s=0.2)
+    eventually(lambda: processes_of(tmp_path), lambda left: left == [])
+
+
 @pytest.mark.fault
 @pytest.mark.parametrize("guarded", [False, True])
 def test_a_child_does_not_outlive_a_killed_parent(tmp_path: Path, guarded: bool) -> None:

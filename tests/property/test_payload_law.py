@@ -192,7 +192,7 @@ ZONES = st.one_of(
     st.just(timezone(timedelta(hours=1), "here")),
 )
 TEXTS = st.text(st.characters(), max_size=8) | st.sampled_from(["$t", "$ref", "\ud83d\ude00", "\x00", "ß€"])
-HASHABLE_SCALARS = st.one_of(
+_SCALARS = st.one_of(
     st.none() | st.booleans() | st.floats() | TEXTS | st.binary(max_size=8) | st.complex_numbers(),
     st.integers() | st.sampled_from([2**53 - 1, 2**53, -(2**53)]) | st.just(5000).map(lambda digits: -(10**digits)),
     st.datetimes(timezones=ZONES, allow_imaginary=True) | st.dates() | st.times(timezones=ZONES) | st.timedeltas(),
@@ -208,7 +208,22 @@ HASHABLE_SCALARS = st.one_of(
     hnp.from_dtype(np.dtype("U4")) | hnp.from_dtype(np.dtype("S4")) | hnp.from_dtype(np.dtype("f2")),
     TEXTS.map(Text) | st.integers().map(Whole),
 )
-HASHABLE = st.recursive(
+
+
+@st.composite
+def scalars(draw: st.DrawFn) -> Any:
+    """All of them under one short name: Hypothesis warns of a strategy whose repr is very long."""
+    return draw(_SCALARS)
+
+
+@st.composite
+def hashables(draw: st.DrawFn) -> Any:
+    return draw(_HASHABLE)
+
+
+HASHABLE_SCALARS = scalars()
+HASHABLE = hashables()
+_HASHABLE = st.recursive(
     HASHABLE_SCALARS,
     lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3) | st.builds(Point, inner, inner),
     max_leaves=4,

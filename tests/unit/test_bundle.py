@@ -136,7 +136,7 @@ def test_a_step_of_a_project_module_goes_by_name_with_its_source(tmp_path: Path)
 
 
 def test_two_generations_of_a_class_live_side_by_side(tmp_path: Path) -> None:
-    """cloudpickle's process-wide table of dynamic classes would change the first when the second is loaded."""
+    """Cloudpickle's process-wide table of dynamic classes would change the first when the second is loaded."""
     first, second = (
         Kernel(tmp_path / "project")
         .cell("class Model:\n    def value(self): return 1\ndef step(): return Model().value()")
@@ -145,7 +145,11 @@ def test_two_generations_of_a_class_live_side_by_side(tmp_path: Path) -> None:
         .bundle("step")
         .run()
     )
-    assert worker(tmp_path / "elsewhere", "print([run(0, 'step'), run(1, 'step'), run(0, 'step')])", first, second) == [1, 2, 1]
+    assert worker(tmp_path / "elsewhere", "print([run(0, 'step'), run(1, 'step'), run(0, 'step')])", first, second) == [
+        1,
+        2,
+        1,
+    ]
 
 
 def test_pydantic_enums_namedtuples_and_text_annotations_survive(tmp_path: Path) -> None:
@@ -203,7 +207,9 @@ def test_classes_of_project_modules_have_labels_too(tmp_path: Path) -> None:
         .run()
     )
     assert made.types == ["Row"]
-    assert worker(tmp_path / "elsewhere", "print(json.dumps(type(run(0, 'step', 1)) is flows[0].types.get('Row')))", made)
+    assert worker(
+        tmp_path / "elsewhere", "print(json.dumps(type(run(0, 'step', 1)) is flows[0].types.get('Row')))", made
+    )
 
 
 def test_a_traceback_shows_the_lines_of_cells_and_modules(tmp_path: Path) -> None:
@@ -249,6 +255,19 @@ def test_functions_under_functools_cache_travel(tmp_path: Path) -> None:
         .run()
     )
     assert worker(tmp_path / "elsewhere", "print(run(0, 'step'))", made) == 832045
+
+
+def test_a_submodule_that_an_inner_function_reaches_is_there(tmp_path: Path) -> None:
+    """Cloudpickle looks at the outermost function only."""
+    [made] = (
+        Kernel(tmp_path / "project")
+        .write("pkg/__init__.py", "")
+        .write("pkg/deep.py", "X = 7\n")
+        .cell("import pkg.deep\ndef step():\n    def inner(): return pkg.deep.X\n    return inner()")
+        .bundle("step")
+        .run()
+    )
+    assert worker(tmp_path / "elsewhere", "print(run(0, 'step'))", made) == 7
 
 
 def test_key_and_spec_come_along(tmp_path: Path) -> None:

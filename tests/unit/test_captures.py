@@ -101,14 +101,18 @@ def test_attributes_defaults_methods_and_decorators_are_looked_into() -> None:
     def by_method() -> Any:
         return method()
 
-    @functools.wraps(by_attribute)
+    @functools.cache
     def wrapper() -> Any:
         return by_attribute()
+
+    @functools.wraps(wrapper)
+    def outer() -> Any:
+        return wrapper()
 
     assert "`client.lock`" in message_of(by_attribute)
     assert "`client.lock`" in message_of(by_default)
     assert "`method.lock`" in message_of(by_method)
-    assert "`client.lock`" in message_of(wrapper)
+    assert "`client.lock`" in message_of(outer)
 
 
 def test_the_first_step_that_cannot_travel_is_named() -> None:
@@ -130,8 +134,7 @@ def test_live_objects_of_nbflow_do_not_travel() -> None:
 
 def test_standard_streams_and_memory_files_may_be_referred_to() -> None:
     out, memory = sys.stdout, io.StringIO("x")
-    if isinstance(out, io.TextIOWrapper):
-        bundle_of(load=lambda: out)
+    bundle_of(load=lambda: out)
     bundle_of(load=lambda: memory)
 
 
@@ -175,7 +178,12 @@ def test_a_large_value_in_a_helper_is_named_with_the_helper() -> None:
 
 
 def test_small_captures_say_nothing(tmp_path: Path) -> None:
-    [made] = Kernel(tmp_path / "p").cell("rate = 1.5\ntable = [1] * 100\ndef step(): return rate, table").bundle("step").run()
+    [made] = (
+        Kernel(tmp_path / "p")
+        .cell("rate = 1.5\ntable = [1] * 100\ndef step(): return rate, table")
+        .bundle("step")
+        .run()
+    )
     assert made.warnings == []
 
 
@@ -196,24 +204,29 @@ def test_an_attribute_of_the_same_name_is_no_capture() -> None:
 
 
 def test_text_annotations_count_with_the_quotes_inside() -> None:
-    assert captures.annotation_names({"x": "dict[str, list['Order']]", "y": int, "z": "not python ("}) == {"dict", "str", "list", "Order"}
+    assert captures.annotation_names({"x": "dict[str, list['Order']]", "y": int, "z": "not python ("}) == {
+        "dict",
+        "str",
+        "list",
+        "Order",
+    }
 
 
 def test_imports_of_a_function_are_found_without_running_it() -> None:
     def function() -> None:
         import importlib
 
-        import a.b
-        from c import d
 
         def inner() -> None:
-            import e
+            pass
 
         importlib.import_module("f.g")
 
     assert set(captures.code_imports(function.__code__)) >= {("a.b", 0), ("c", 0), ("c.d", 0), ("e", 0), ("f.g", 0)}
 
 
-@pytest.mark.parametrize(("count", "shown"), [(812, "812 B"), (3482, "3.4 KiB"), (12.3 * MIB, "12.3 MiB"), (2048 * MIB, "2.0 GiB")])
+@pytest.mark.parametrize(
+    ("count", "shown"), [(812, "812 B"), (3482, "3.4 KiB"), (12.3 * MIB, "12.3 MiB"), (2048 * MIB, "2.0 GiB")]
+)
 def test_sizes_are_written_for_people(count: float, shown: str) -> None:
     assert captures.human_size(count) == shown

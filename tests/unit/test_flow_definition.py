@@ -8,17 +8,19 @@ import inspect
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import cloudpickle
+import networkx as nx
 import pytest
 
 from nbflow.define import registry
 from nbflow.define.flow import FlowDefinition, step
-from nbflow.define.forms import any_of, collect, completed, each, failed
-from nbflow.define.graph import cycles
+from nbflow.define.forms import any_of, collect, completed, each, failed, resolve, subscriptions_of
+from nbflow.define.graph import build_graph, cycles
 from nbflow.errors import DefinitionError, FlowShapeError, InputInvalid
 from nbflow.model.definition import FlowSpec, Form, StepSpec, Term
 
@@ -215,7 +217,7 @@ def test_a_key_needs_elements_to_name() -> None:
         flow.entry(key=str)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("thing", [len, int, 7])
+@pytest.mark.parametrize("thing", [len, int, 7, [].append, Path().exists])
 def test_only_functions_are_steps(thing: Any) -> None:
     with pytest.raises(DefinitionError, match="cannot be a step"):
         FlowDefinition("f").entry(name="s")(thing)
@@ -293,6 +295,47 @@ def test_cycles_are_groups_of_steps_in_order_of_definition() -> None:
         ),
     )
     assert cycles(flow) == [["c", "b"], ["x"], ["retry", "again"]]
+
+
+def test_cycles_and_refusals_agree_with_the_plain_reading_of_the_rule() -> None:
+    """A flow grows step by step at random: a step is refused exactly when the graph would have a cycle without each,
+    or a form that waits for the end inside a cycle."""
+    random = Random(7)
+    forms: list[Callable[[str], Any]] = [str, each, each, each, collect, completed]
+    refused = 0
+    for _ in range(300):
+        registry.reset()
+        flow = FlowDefinition("f")
+        size = random.randint(2, 7)
+        for name in random.sample([f"s{number}" for number in range(size)], size):
+            before = flow.spec()
+            feeds = random.sample([f"step:s{number}" for number in range(size)], random.randint(1, min(2, size)))
+            written = [random.choice(forms)(feed) for feed in feeds]
+            if sum(getattr(form, "is_mapped", False) for form in written) > 1:
+                continue
+            new = StepSpec(name, resolve(subscriptions_of(written), ()))
+            wanted = _is_allowed(FlowSpec("f", (*before.steps, new)))
+            try:
+                flow.step(written, name=name)(lambda *payloads: None)
+            except FlowShapeError:
+                refused += 1
+                assert not wanted, (before, new)
+                assert flow.spec() == before
+            else:
+                assert wanted, (before, new)
+        components = nx.strongly_connected_components(nx.DiGraph(flow.graph))
+        circles = {frozenset(c) for c in components if len(c) > 1 or flow.graph.has_edge(*(min(c),) * 2)}
+        assert {frozenset(group) for group in cycles(flow.spec())} == circles
+    assert 100 < refused < 1000
+
+
+def _is_allowed(spec: FlowSpec) -> bool:
+    graph = build_graph(spec)
+    plain = nx.DiGraph((a, b) for a, b, data in graph.edges(data=True) if data["form"] is not Form.EACH)
+    if not nx.is_directed_acyclic_graph(plain):
+        return False
+    waiting = (Form.COLLECT, Form.KEEP, Form.COMPLETED)
+    return not any(data["form"] in waiting and nx.has_path(graph, b, a) for a, b, data in graph.edges(data=True))
 
 
 def test_the_graph_is_one_of_networkx(etl: FlowDefinition) -> None:

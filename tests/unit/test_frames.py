@@ -22,8 +22,24 @@ LOG = [
     Event(f"{T + 500}-0", "step.started", "r1", "etl", "parse[7]", 1, {"worker": "w1"}),
     Event(f"{T + 600}-0", "log", "r1", "etl", "parse[7]", 1, {"level": "info", "message": "hello", "source": "print"}),
     Event(f"{T + 700}-0", "metric", "r1", "etl", "parse[7]", 1, {"name": "loss", "value": 0.5, "step": 3}),
-    Event(f"{T + 800}-0", "artifact", "r1", "etl", "parse[7]", 1, {"name": "model", "ref": {"$ref": "d0", "kind": "pickle", "bytes": 5}}),
-    Event(f"{T + 900}-0", "step.retry", "r1", "etl", "parse[7]", 1, {"error": "ValueError: x", "traceback": "t", "delay": 1}),
+    Event(
+        f"{T + 800}-0",
+        "artifact",
+        "r1",
+        "etl",
+        "parse[7]",
+        1,
+        {"name": "model", "ref": {"$ref": "d0", "kind": "pickle", "bytes": 5}},
+    ),
+    Event(
+        f"{T + 900}-0",
+        "step.retry",
+        "r1",
+        "etl",
+        "parse[7]",
+        1,
+        {"error": "ValueError: x", "traceback": "t", "delay": 1},
+    ),
     Event(f"{T + 1000}-0", "step.queued", "r1", "etl", "parse[7]", 2, {"queue": "default"}),
     Event(f"{T + 1500}-0", "step.started", "r1", "etl", "parse[7]", 2, {"worker": "w2"}),
     Event(
@@ -33,7 +49,13 @@ LOG = [
         "etl",
         "parse[7]",
         2,
-        {"result": {"score": 1, "table": {"$ref": "d1", "kind": "arrow", "rows": 3, "bytes": 300}, "n": [1, {"$ref": "d1"}]}},
+        {
+            "result": {
+                "score": 1,
+                "table": {"$ref": "d1", "kind": "arrow", "rows": 3, "bytes": 300},
+                "n": [1, {"$ref": "d1"}],
+            }
+        },
     ),
     Event(f"{T + 3500}-1", "step.queued", "r1", "etl", "deep[3.1]", 1, {"queue": "default"}),
     Event(f"{T + 3500}-2", "flow.completed", "r1", "etl", data={"leaves": ["parse"]}),
@@ -68,7 +90,11 @@ MAKERS: dict[str, tuple[Callable[[Any], pd.DataFrame], Any, Any]] = {
     "artifacts": (frames.artifacts, [], LOG),
     "tasks": (frames.tasks, _view([]), _view(LOG)),
     "attempts": (frames.attempts, _view([]), _view(LOG)),
-    "runs": (frames.runs, [], [RunRow("r1", "etl", "running", T, None, ("a", "b")), RunRow("r2", "etl", "failed", T, T + 250)]),
+    "runs": (
+        frames.runs,
+        [],
+        [RunRow("r1", "etl", "running", T, None, ("a", "b")), RunRow("r2", "etl", "failed", T, T + 250)],
+    ),
     "flows": (frames.flows, [], [FlowRow("etl", 2, "r2", "failed", T), FlowRow("none", 0, "", "", None)]),
     "queues": (frames.queues, [], [QueueRow("default", 3, 1, 2)]),
     "workers": (frames.workers, [], [WORKER]),
@@ -103,7 +129,12 @@ def test_events_of_the_run_belong_to_no_step() -> None:
     first, second = table.iloc[0], table.iloc[1]
     assert (first.type, first.flow_name, first.run_id, first["index"]) == ("flow.start", "etl", "r1", None)
     assert first[["step_name", "step_id", "attempt"]].isna().all()
-    assert (second.step_name, second.step_id, second.attempt, second["index"]) == ("parse", "r1__parse-7__attempt-1", 1, 7)
+    assert (second.step_name, second.step_id, second.attempt, second["index"]) == (
+        "parse",
+        "r1__parse-7__attempt-1",
+        1,
+        7,
+    )
     assert second.ts == pd.Timestamp(T, unit="ms", tz="UTC")
     assert table["index"].iloc[10] == (3, 1)
     assert table.data.iloc[1] == {"key": "h.csv", "queue": "default"}
@@ -127,13 +158,26 @@ def test_a_task_stands_as_its_last_attempt_does() -> None:
 def test_attempts_tell_how_long_each_waited_and_why_it_failed() -> None:
     table = frames.attempts(_view(LOG))
     first = table.iloc[0]
-    assert (first.attempt, first.status, first.error, first.waited_s, first.duration_s) == (1, "failed", "ValueError: x", 0.5, 0.4)
+    assert (first.attempt, first.status, first.error, first.waited_s, first.duration_s) == (
+        1,
+        "failed",
+        "ValueError: x",
+        0.5,
+        0.4,
+    )
     assert table.recovered.tolist() == [0, 0, 0]
 
 
 def test_logs_and_metrics_say_where_they_come_from() -> None:
     log, metric = frames.logs(LOG).iloc[0], frames.metrics(LOG).iloc[0]
-    assert (log.step, log["index"], log.level, log.message, log.source, log.fields) == ("parse", 7, "info", "hello", "print", {})
+    assert (log.step, log["index"], log.level, log.message, log.source, log.fields) == (
+        "parse",
+        7,
+        "info",
+        "hello",
+        "print",
+        {},
+    )
     assert (metric.step, metric["name"], metric.value, metric["at"]) == ("parse", "loss", 0.5, 3)
 
 

@@ -19,7 +19,11 @@ SIZE = (160.0, 54.0)
 def spread(count: int, *, near: int = 30, seed: int = 1) -> tuple[list[tuple[float, float]], list[tuple[int, int]]]:
     """A graph like a flow: each node but the first follows one or two of those shortly before it."""
     dice = random.Random(seed)
-    edges = {(dice.randrange(max(0, node - near), node), node) for node in range(1, count) for _ in range(dice.choice((1, 1, 2)))}
+    edges = {
+        (dice.randrange(max(0, node - near), node), node)
+        for node in range(1, count)
+        for _ in range(dice.choice((1, 1, 2)))
+    }
     return [SIZE] * count, sorted(edges)
 
 
@@ -98,7 +102,11 @@ def test_two_hubs_over_a_long_chain_stay_affordable():
     assert len(drawn.routes) == len(edges)
 
 
-@given(st.integers(1, 14).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=30))))
+@given(
+    st.integers(1, 14).flatmap(
+        lambda n: st.tuples(st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=30))
+    )
+)
 def test_any_graph_has_one_picture_in_which_nothing_overlaps(graph: tuple[int, list[tuple[int, int]]]):
     """Deterministic, inside its size, without overlaps; forward edges never run backwards. Cycles and doubles included."""
     count, edges = graph

@@ -425,6 +425,15 @@ def test_a_collect_of_what_is_emitted_by_hand_may_be_of_many() -> None:
     assert findings(flow) == []
 
 
+def test_a_context_that_is_imported_for_type_checkers_only_is_no_finding() -> None:
+    flow = FlowDefinition("f")
+
+    @flow.entry
+    def start(c: Context) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    assert findings(flow) == []
+
+
 def test_several_errors_are_listed_at_once() -> None:
     flow = FlowDefinition("f", result="nowhere")
     entry(flow)

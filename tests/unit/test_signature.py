@@ -339,6 +339,18 @@ def test_what_each_step_receives_is_read_from_the_results() -> None:
     assert received["last"] == {"step:price": list[Order], "may.come": int, "step:spread": list[int]}
 
 
+def test_a_class_that_is_defined_again_is_the_one_that_counts() -> None:
+    """An annotation that is text is read when the flow is used, as the body of the function would read it."""
+    cell: dict[str, Any] = {}
+    code = "from __future__ import annotations\nclass Thing: pass\ndef take(thing: Thing): return thing"
+    exec(code, cell)
+    first = cell["Thing"]()
+    assert call(cell["take"], "a", first) is first
+    exec("class Thing: pass", cell)
+    with pytest.raises(InvalidPayload):
+        call(cell["take"], "a", first)
+
+
 # ── entries ──
 
 

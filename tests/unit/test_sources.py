@@ -38,7 +38,10 @@ def imports(text: str, name: str = "pkg.mod") -> set[Import]:
 
 def test_the_standard_library_packages_and_nbflow_are_not_the_projects(project: Path) -> None:
     place = Project(project)
-    found = {name: place.origin(name) for name in ("os", "sys", "json.decoder", "pandas", "pytest", "nbflow", "nbflow.errors")}
+    found = {
+        name: place.origin(name)
+        for name in ("os", "sys", "json.decoder", "pandas", "pytest", "nbflow", "nbflow.errors")
+    }
     assert found == {
         "os": Origin.SYSTEM,
         "sys": Origin.SYSTEM,
@@ -69,7 +72,9 @@ def test_a_directory_that_the_notebook_added_to_the_path_counts(project: Path, m
     assert place.origin("in_lib") is Origin.PACKAGE
 
 
-def test_a_virtual_environment_inside_the_project_is_not_the_projects(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_virtual_environment_inside_the_project_is_not_the_projects(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     packages = project / ".venv" / "lib" / "python3.11" / "site-packages"
     write(packages / "installed_there.py")
     monkeypatch.syspath_prepend(str(packages))
@@ -104,7 +109,10 @@ def test_sources_are_followed_over_imports_of_every_kind(project: Path) -> None:
 
 
 def test_packages_that_a_module_imports_at_once_are_needed(project: Path) -> None:
-    write(project / "mod_y.py", "import pandas.api\nfrom polars import DataFrame\ndef f():\n    import numpy\nclass A:\n    import rich")
+    write(
+        project / "mod_y.py",
+        "import pandas.api\nfrom polars import DataFrame\ndef f():\n    import numpy\nclass A:\n    import rich",
+    )
     found = Project(project).collect(["mod_y"], ["redis"])
     assert found.packages == {"pandas", "polars", "rich"}
     assert found.lazy_packages == {"numpy", "redis"}

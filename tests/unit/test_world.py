@@ -162,7 +162,9 @@ def test_everything_a_module_does_works_in_its_world(tmp_path: Path) -> None:
     """Imports inside functions, relative ones, by text; dataclasses with text annotations; pickles; `inspect`."""
     kernel = Kernel(tmp_path / "project")
     for version in ("one", "two"):
-        kernel.write("pkg/__init__.py", "").write("pkg/sub/__init__.py", "").write("pkg/sub/leaf.py", f"NAME = '{version}'\n")
+        kernel.write("pkg/__init__.py", "").write("pkg/sub/__init__.py", "").write(
+            "pkg/sub/leaf.py", f"NAME = '{version}'\n"
+        )
         kernel.write(
             "pkg/mod.py",
             """
@@ -186,7 +188,9 @@ def test_everything_a_module_does_works_in_its_world(tmp_path: Path) -> None:
                 return leaf.NAME
             """,
         )
-        kernel.cell("import pkg.mod\ndef step():\n    from pkg.sub import leaf\n    return pkg.mod.check()").bundle("step")
+        kernel.cell("import pkg.mod\ndef step():\n    from pkg.sub import leaf\n    return pkg.mod.check()").bundle(
+            "step"
+        )
     one, two = kernel.run()
     code = "print(json.dumps([run(i, 'step') for i in (0, 1, 0, 1)]))"
     assert worker(tmp_path / "elsewhere", code, one, two) == ["one", "two", "one", "two"]
