@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,23 @@ from nbflow.watch.run import Run
 if TYPE_CHECKING:
     from nbflow.watch.frames import DataFrame
 
-__all__ = ["Flow", "Start"]
+__all__ = ["Flow", "LaunchDisabled", "Start", "launches_disabled"]
+
+_disabled: list[bool] = []
+
+
+class LaunchDisabled(BaseException):
+    """A start where flows are only read. No error of the author's, so no `except Exception` of his may catch it."""
+
+
+@contextmanager
+def launches_disabled() -> Generator[None]:
+    """Inside the block no flow is started: `start` raises `LaunchDisabled` instead, in all threads."""
+    _disabled.append(True)
+    try:
+        yield
+    finally:
+        _disabled.pop()
 
 
 class Flow(FlowDefinition):
@@ -71,6 +88,8 @@ class Flow(FlowDefinition):
         return frames.findings(self.findings())
 
     def _start_on(self, nbflow: Nbflow, options: Options, args: Sequence[Any], values: Mapping[str, Any]) -> Run:
+        if _disabled:
+            raise LaunchDisabled(self.name)
         return nbflow.start(self, self.bind_input(args, values), options)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:

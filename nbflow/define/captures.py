@@ -46,6 +46,9 @@ _FLOWS = frozenset(("Flow", "FlowDefinition"))
 _LIVE = ("app", "engine", "flow", "local", "notebook", "store", "watch", "worker")
 """Packages of nbflow whose objects hold connections, threads or the registry."""
 
+_SIZED = frozenset(("numpy", "pandas", "polars", "pyarrow", "torch"))
+"""Their data knows its size without being walked. Not dask's and xarray's, which may be far larger than what travels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capture:
@@ -205,33 +208,22 @@ def estimate(value: Any) -> int:
     """The size in bytes of a value that knows it without being walked (arrays, frames, text); else 0."""
     if isinstance(value, str | bytes | bytearray):
         return len(value)
-    for measure in _MEASURES:
-        try:
-            size = measure(value)
-        except Exception:  # noqa: BLE001, S112 - any object may have an attribute of that name
-            continue
-        if isinstance(size, int) and size > 0:
-            return size
-    return 0
+    if type(value).__module__.partition(".")[0] not in _SIZED:
+        return 0
+    try:
+        return _size_of_data(value)
+    except Exception:  # noqa: BLE001 - a class of these packages need not be data
+        return 0
 
 
-def _nbytes(value: Any) -> Any:
-    return None if isinstance(value, type) else getattr(value, "nbytes", None)
-
-
-def _memory_usage(value: Any) -> Any:
-    usage = None if isinstance(value, type) else getattr(value, "memory_usage", None)
-    if usage is None:
-        return None
-    total = usage()
-    return int(total.sum() if hasattr(total, "sum") else total)
-
-
-def _estimated_size(value: Any) -> Any:
-    return None if isinstance(value, type) else value.estimated_size()
-
-
-_MEASURES: tuple[Callable[[Any], Any], ...] = (_nbytes, _memory_usage, _estimated_size)
+def _size_of_data(value: Any) -> int:
+    size = getattr(value, "nbytes", None)
+    if isinstance(size, int):
+        return size
+    if hasattr(value, "memory_usage"):
+        usage = value.memory_usage()
+        return int(usage.sum() if hasattr(usage, "sum") else usage)
+    return int(value.estimated_size()) if hasattr(value, "estimated_size") else 0
 
 
 def human_size(count: float) -> str:

@@ -14,7 +14,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 from nbflow.define.sources import ModuleSource, Sources, distribution_of, package_version
 from nbflow.errors import BundleUnsigned, PackageMissing, PythonMismatch, SignatureMismatch, TrustError
@@ -118,7 +118,8 @@ def unseal(blob: bytes | memoryview, digest: str, signer: Signer, *, is_installe
             f"The bundle {digest[:8]}… was signed with another secret, or changed since.",
             hint="Give all workers and kernels the same NBFLOW_SECRET.",
         )
-    header = Header(**json.loads(bytes(head)))
+    known = {item.name for item in fields(Header)}  # a later nbflow may say more
+    header = Header(**{name: value for name, value in json.loads(bytes(head)).items() if name in known})
     _check_python(header)
     _check_packages(header, is_installed)
     return Envelope(header, payload, Texts.unpack(bytes(packed)))

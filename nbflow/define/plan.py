@@ -123,7 +123,8 @@ def compile_plan(flow: FlowSpec) -> Plan:
         table[f"step:{step.name}"] = _step(wiring, step, position, watched, topics)
     for i in sorted(set(wiring.cycle_of.values())):
         members = [name for name, number in wiring.cycle_of.items() if number == i]
-        table[f"cycle:{i}"] = {"members": sorted(members), "ext": len(_feeders(wiring, i))}
+        watch = {"w": 1} if watched & set(members) else {}
+        table[f"cycle:{i}"] = {"members": sorted(members), "ext": len(_feeders(wiring, i))} | watch
     text = {field: json.dumps(value, separators=(",", ":")) for field, value in table.items()}
     digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:32]
     return Plan(text, digest)
@@ -219,12 +220,12 @@ def _step(wiring: _Wiring, step: StepSpec, position: int, watched: set[str], top
     if wiring.handles[step.name]:
         entry["handles"] = wiring.handles[step.name]
     if step.name in watched:
-        entry |= _closing(wiring, step, topics)
-    return entry
+        entry["w"] = 1
+    return entry | _closing(wiring, step, topics)
 
 
 def _closing(wiring: _Wiring, step: StepSpec, topics: dict[str, Any]) -> dict[str, Any]:
-    """What the end of a step means to others; only for steps whose closing somebody waits for."""
+    """What the end of a step means to others. Of a step nobody watches it counts when nothing of the run is outstanding."""
     own = (*step.emits, step_topic(step.name), spread_topic(step.name))
     comp = [[s.name, k] for s, k, t in wiring.subscribers.get(step_topic(step.name), ()) if t.form is Form.COMPLETED]
     feeds = sorted({i for i in set(wiring.cycle_of.values()) if step.name in _feeders(wiring, i)})
@@ -235,7 +236,7 @@ def _closing(wiring: _Wiring, step: StepSpec, topics: dict[str, Any]) -> dict[st
         "feeds": feeds,
         "cycle": str(wiring.cycle_of[step.name]) if step.name in wiring.cycle_of else 0,
     }
-    return {"w": 1} | {name: value for name, value in parts.items() if value}
+    return {name: value for name, value in parts.items() if value}
 
 
 def _bind(wiring: _Wiring, number: int, term: Term) -> list[Any]:

@@ -174,19 +174,23 @@ def register(declarations: Sequence[StepDeclaration]) -> None:
         cell = declarations[0].cell
         if cell is not None:
             end_cell(cell)
-        done: list[tuple[FlowRecord, str, StepDeclaration | None]] = []
+        done: list[tuple[FlowRecord, StepDeclaration, StepDeclaration | None]] = []
         try:
             for declaration in declarations:
                 record = define(declaration.flow)
                 before = record.declaration(declaration.name)
                 record.put(declaration)
-                done.append((record, declaration.name, before))
+                done.append((record, declaration, before))
         except DefinitionError:
-            for record, name, before in reversed(done):
-                record.drop(name, keep_place=True)
-                if before is not None:
-                    record.put(before)
+            _undo(done)
             raise
+
+
+def _undo(done: Sequence[tuple[FlowRecord, StepDeclaration, StepDeclaration | None]]) -> None:
+    for record, new, before in reversed(done):
+        record.drop(new.name, keep_place=True)
+        if before is not None:
+            record.put(before)
 
 
 def end_cell(cell: CellId) -> None:

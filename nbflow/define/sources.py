@@ -181,12 +181,7 @@ class Project:
 
     def _find(self, name: str) -> ModuleSpec | None:
         if name not in self._specs:
-            spec = _loaded_spec(name) or self._search(name)
-            if spec is None and not self._fresh:  # a file written a moment ago: the finders remember directories
-                self._fresh = True
-                importlib.invalidate_caches()
-                spec = self._search(name)
-            self._specs[name] = spec
+            self._specs[name] = _loaded_spec(name) or self._search(name)
         return self._specs[name]
 
     def _search(self, name: str) -> ModuleSpec | None:
@@ -197,14 +192,12 @@ class Project:
             if above is None or above.submodule_search_locations is None:
                 return None
             path = list(above.submodule_search_locations)
-        for finder in sys.meta_path:
-            try:
-                spec = finder.find_spec(name, path, None)
-            except (ImportError, AttributeError, ValueError):
-                continue
-            if spec is not None:
-                return spec
-        return None
+        found = _ask_finders(name, path)
+        if found is None and not self._fresh:  # a file written a moment ago: the finders remember directories
+            self._fresh = True
+            importlib.invalidate_caches()
+            found = _ask_finders(name, path)
+        return found
 
     def _read(self, name: str) -> ModuleSource:
         spec = self._find(name)
@@ -237,6 +230,17 @@ def _loaded_spec(name: str) -> ModuleSpec | None:
     file = getattr(module, "__file__", None)
     if isinstance(module, ModuleType) and isinstance(file, str):
         return importlib.util.spec_from_file_location(name, file)
+    return None
+
+
+def _ask_finders(name: str, path: list[str] | None) -> ModuleSpec | None:
+    for finder in sys.meta_path:
+        try:
+            spec = finder.find_spec(name, path, None)
+        except (ImportError, AttributeError, ValueError):  # finders of other people
+            continue
+        if spec is not None:
+            return spec
     return None
 
 

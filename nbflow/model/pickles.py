@@ -93,9 +93,10 @@ def _verified(blob: memoryview, signer: Signer | None) -> tuple[str, memoryview]
     start = len(_MAGIC)
     end = bytes(blob[start : start + 4096]).find(b"\n") + start
     try:
-        head: dict[str, Any] = json.loads(bytes(blob[start:end])) if bytes(blob[:start]) == _MAGIC else {}
+        said = json.loads(bytes(blob[start:end])) if bytes(blob[:start]) == _MAGIC else {}
     except ValueError:
-        head = {}
+        said = {}
+    head: dict[str, Any] = said if isinstance(said, dict) else {}
     python, label, signature = (str(head.get(key, "")) for key in ("python", "type", "signature"))
     payload = blob[end + 1 :]
     if not signature:

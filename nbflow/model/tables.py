@@ -52,7 +52,7 @@ def _write(sink: Any, table: Any) -> None:
 def read_stream(blob: Blob) -> tuple[Any, dict[str, Any]]:
     """The table over the blob's own memory, without the mark, and the mark."""
     table = pa.ipc.open_stream(pa.py_buffer(blob)).read_all()
-    table.validate()
+    table.validate(full=True)  # who can write the bytes must not be able to crash the reader
     metadata = dict(table.schema.metadata or {})
     said = json.loads(metadata.pop(MARK, b"{}"))
     return table.replace_schema_metadata(metadata or None), said
@@ -131,7 +131,10 @@ def pack_polars(value: Any) -> Packed | None:
         container = "polars.Series" if is_series else "polars.DataFrame"
         blob = write_stream(mark(table, container=container))
         back = unpack_polars(read_stream(blob)[0], "polars.DataFrame")
-    except Exception:  # noqa: BLE001 - polars has no one class for what Arrow cannot hold; some of it is a panic
+    except (
+        Exception,
+        pl.exceptions.PanicException,
+    ):  # what Arrow cannot hold has no one class, and is a panic at times
         return None
     if back.schema != frame.schema or back.shape != frame.shape:
         return None
@@ -145,5 +148,8 @@ def unpack_polars(table: Any, container: str) -> Any:
     import polars  # noqa: PLC0415, ICN001 - an optional extra: only who is sent one needs it
 
     pl: Any = polars
-    frame = pl.from_arrow(table)
+    try:
+        frame = pl.from_arrow(table)
+    except pl.exceptions.PanicException as panic:  # a BaseException, which no handler of errors would see
+        raise ValueError(f"polars cannot read it: {panic}") from None
     return frame.to_series() if container == "polars.Series" else frame

@@ -37,10 +37,13 @@ def uninstall() -> None:
         registry.cell_locator = _nowhere
 
 
-def end_cell(_result: object = None) -> None:
-    """After each cell: what an earlier text of it defined, and this one does not, leaves its flow."""
+def end_cell(result: object = None) -> None:
+    """After each cell: what an earlier text of it defined, and this one does not, leaves its flow.
+
+    A cell that failed has not come to its end: what it would have defined again stays as it was.
+    """
     cell = locate_cell()
-    if cell is not None:
+    if cell is not None and getattr(result, "success", True):
         registry.end_cell(cell)
 
 

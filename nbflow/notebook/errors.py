@@ -25,7 +25,7 @@ _CELL = re.compile(r"ipykernel_\d+|<ipython-input|<cell|<string>")
 _FOREIGN = re.compile(
     r"[/\\](site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]|<frozen |[/\\]nbflow[/\\]worker[/\\]"
 )
-_RED, _BOLD, _DIM, _CYAN, _PLAIN = "\x1b[31;1m", "\x1b[1m", "\x1b[2m", "\x1b[36m", "\x1b[0m"
+_RED, _BOLD, _DIM, _PLAIN = "\x1b[31;1m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
 MOST_LINES = 6
 Previous = Callable[..., Any]
 
@@ -65,7 +65,7 @@ def short_error(error: NbflowError, *, colours: bool = True) -> list[str]:
     if isinstance(error, StepFailure):
         rows += _failed_step(error, paint)
     if error.hint:
-        rows += [f"{paint('→', _CYAN)} {_safe(error.hint)}"]
+        rows += [f"{paint('→', _BOLD)} {_safe(error.hint)}"]
     if isinstance(error, StepFailure) and error.traceback:
         rows += [paint("%tb shows the whole traceback.", _DIM)]
     elif isinstance(error, InternalError):

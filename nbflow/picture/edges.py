@@ -14,7 +14,7 @@ from nbflow.picture.tally import Tally
 __all__ = ["Link", "arrow", "draw_labels", "draw_link", "label_width", "links_of"]
 
 _LABEL_HEIGHT = 17.0
-_TOPIC_WIDTH = 168.0
+_TOPIC_WIDTH = 146.0
 _TURN = 30.0
 _STACK = 8.0
 _EM = 6.3  # a monospaced letter of 10.5 px

@@ -8,6 +8,7 @@ address, time or id, so that a saved output can be compared.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 
 from nbflow.model.view import View
@@ -21,6 +22,8 @@ __all__ = ["flow_html", "flow_text", "progress_html", "run_html", "run_text"]
 
 ROWS = 60
 ERROR_LENGTH = 240
+SMALLEST = 0.72  # of its size: letters of 8 pixels
+_WIDTH = re.compile(r'width="([\d.]+)"')
 _LINE = "1px solid rgba(128, 128, 128, 0.3)"
 _CELL = f"text-align: left; vertical-align: top; padding: 4px 14px 4px 0; border-bottom: {_LINE}"
 _NUMBER = f"text-align: right; vertical-align: top; padding: 4px 14px 4px 0; border-bottom: {_LINE}"
@@ -68,8 +71,11 @@ def flow_text(picture: FlowPicture) -> str:
 
 
 def _image(svg: str, told: str) -> str:
+    """As wide as the page, and scrolled where its words would get too small to be read."""
     data = base64.b64encode(svg.encode()).decode("ascii")
-    return f'<img style="max-width: none" alt="{quoted(told)}" src="data:image/svg+xml;base64,{data}">'
+    width = _WIDTH.search(svg)
+    least = round(float(width[1]) * SMALLEST) if width else 0
+    return f'<img style="max-width: 100%; min-width: {least}px" alt="{quoted(told)}" src="data:image/svg+xml;base64,{data}">'
 
 
 def _header(view: View, now_ms: int | None) -> str:

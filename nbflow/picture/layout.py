@@ -18,8 +18,8 @@ __all__ = ["Layout", "Place", "Route", "layout"]
 
 NODE_GAP = 26.0
 LANE_GAP = 20.0  # the height of a label on an edge, and some air
-RANK_GAP = 58.0
-LABEL_AIR = 50.0
+RANK_GAP = 50.0
+LABEL_AIR = 38.0
 LOOP_HEIGHT = 36.0
 ROUNDS = 4
 NEARLY = 14.0  # offsets up to this look like a mistake in a line that could be straight

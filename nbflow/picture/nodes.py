@@ -18,9 +18,9 @@ __all__ = ["HEIGHT", "MAPPED_HEIGHT", "STACK", "FindingLike", "draw_node", "node
 HEIGHT = 54.0
 MAPPED_HEIGHT = 70.0
 STACK = 4.0  # how far a sheet of the stack stands out
-_TEXT_X = 42.0
+_TEXT_X = 41.0
 _PAD = 14.0
-_NARROWEST, _WIDEST = 186.0, 244.0
+_NARROWEST, _WIDEST = 172.0, 240.0
 _DASHED = ' stroke-dasharray="3 3"'
 
 
@@ -159,16 +159,13 @@ def _declared(node: PictureNode) -> str:
 
 
 def _done(tally: Tally, room: float, now_ms: int | None) -> list[str]:
-    """The status word, then how long and how often, as far as there is room."""
+    """The status word, how often it took, and how long, as far as there is room."""
     words = [tally.status]
+    if tally.attempts > 1:
+        long, short = [f"{tally.status} ({tally.attempts} attempts)"], [f"{tally.status} ×{tally.attempts}"]
+        words = long if width_of(" · ".join([*long, "3 min 20 s"]), 11) <= room else short
     time = duration(tally.duration_ms(now_ms))
-    often = (f"{tally.attempts} attempts", f"×{tally.attempts}") if tally.attempts > 1 else ()
-    for choices in ((time,) if time else (), often):
-        for word in choices:
-            if width_of(" · ".join([*words, word]), 11) <= room:
-                words.append(word)
-                break
-    return words
+    return [*words, time] if time and width_of(" · ".join([*words, time]), 11) <= room else words
 
 
 def _strip(place: Place, palette: Palette, tone: Tone, tally: Tally | None) -> list[str]:

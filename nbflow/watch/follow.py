@@ -19,12 +19,15 @@ from nbflow.errors import CommandRefused, ServerUnreachable, UnknownRun
 from nbflow.model.events import Event
 from nbflow.store.log import RunLog
 from nbflow.watch.listen import Listener
-from nbflow.watch.tail import LINGER_S, PATIENCE_S, SAFETY_S, Ring, Tail
+from nbflow.watch.tail import PATIENCE_S, Ring, Tail
 
 if TYPE_CHECKING:
     from nbflow.store.connect import Store
 
 __all__ = ["Follower", "Following", "Subscription"]
+
+GLANCE_S = 0.5
+"""Nobody waits longer at a time: where waits are not interruptible (Windows), Ctrl-C is seen between two."""
 
 
 class Follower:
@@ -199,7 +202,7 @@ class _Walk:
             return 0.25
         if self._tail.has_more:
             return 0.0
-        wait_s = LINGER_S if self._tail.end else SAFETY_S
+        wait_s = GLANCE_S
         if self._timeout is not None:
             wait_s = min(wait_s, max(0.001, self._began_s + self._timeout - time.monotonic()))
         return wait_s

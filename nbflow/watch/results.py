@@ -12,6 +12,7 @@ from typing import Any, cast, overload
 from nbflow.errors import CommandRefused, NotEnded, RunEnded, StepFailure, nearest
 from nbflow.model.ids import Index, index_for_people, index_from_people, index_sort_key
 from nbflow.model.view import TaskView, View
+from nbflow.picture.flow_picture import FlowPicture
 
 __all__ = ["Results", "failure_of_run", "result_of_run", "result_of_step"]
 
@@ -192,16 +193,10 @@ def _no_task(view: View, step: str) -> CommandRefused:
 def _is_mapped(view: View, step: str) -> bool:
     if any(task.step == step for task in view.tasks.values()):
         return True
-    graph = _graph_steps(view).get(step, {})
     skipped = step in view.steps and view.steps[step].skipped
-    return not skipped and bool(graph.get("mapped") or graph.get("each"))
+    return not skipped and _graph_steps(view).get(step, False)
 
 
-def _graph_steps(view: View) -> dict[str, dict[str, Any]]:
-    """The steps as `flow.start` drew them; nothing if the drawing lies elsewhere, or is older or newer than this."""
-    graph = view.start.get("graph")
-    steps = cast("dict[str, Any]", graph).get("steps") if isinstance(graph, dict) else None
-    if not isinstance(steps, list):
-        return {}
-    drawn = (cast("dict[str, Any]", step) for step in cast("list[Any]", steps) if isinstance(step, dict))
-    return {str(step.get("name")): step for step in drawn}
+def _graph_steps(view: View) -> dict[str, bool]:
+    """The steps as `flow.start` drew them, and whether each is mapped; nothing if the drawing is not at hand."""
+    return {node.name: node.mapped for node in FlowPicture.from_json(view.start.get("graph")).steps}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -17,6 +18,7 @@ from nbflow.model.events import BOUNDED_TYPES, Event
 from nbflow.model.view import View, reduce
 from nbflow.picture.bundle import run_mimebundle
 from nbflow.picture.flow_picture import FlowPicture, picture_of_run
+from nbflow.picture.bundle import run_mimebundle
 from nbflow.store.log import RunLog
 from nbflow.watch import frames
 from nbflow.watch.progress import Progress, new_progress
@@ -92,6 +94,7 @@ class Run:
                 f"The run of {view.flow_name!r} has not ended: it is {_status(view)}.",
                 hint="Wait for it with run.wait(), or take a finished step by run['step'].",
             )
+        self._fetch_graph()
         return result_of_run(view, self._decode)
 
     @property
@@ -117,6 +120,7 @@ class Run:
     def __getitem__(self, step: str | Callable[..., Any]) -> Any:
         """The result of a step, by its name or by its function; of a mapped one something to index: `run["parse"][7]`,
         `run["parse"]["b.csv"]`."""
+        self._fetch_graph()
         return result_of_step(self.view, _step_name(step), self._decode)
 
     def __contains__(self, step: object) -> bool:
@@ -237,6 +241,13 @@ class Run:
         elif event.type == "progress":
             said.pop(event.task, None)
             said[event.task] = event.data
+
+    def _fetch_graph(self) -> None:
+        """Above 4 KiB `flow.start` only refers to the graph. Without it (the bytes are gone) a run is still a run."""
+        graph = self.view.start.get("graph")
+        if isinstance(graph, dict) and "$ref" in graph:
+            with contextlib.suppress(NbflowError):
+                self._view.start["graph"] = self._decode(cast("Any", graph))
 
     def _decode(self, tree: Any) -> Any:
         return self._backend.codec_for(self.id, self.flow).decode_value(tree)

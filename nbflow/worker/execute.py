@@ -61,12 +61,12 @@ class _Code:
 class Executor:
     """Executes tasks, one at a time, in the thread it was made in."""
 
-    def __init__(self, fetch: Fetch, signer: Signer, artifacts: ArtifactStore) -> None:
+    def __init__(self, fetch: Fetch, signer: Signer, artifacts: ArtifactStore, on_open: Callable[[], None] = lambda: None) -> None:
+        self._on_open = on_open
         self._fetch, self._signer, self._artifacts = fetch, signer, artifacts
         self._codes: OrderedDict[str, _Code] = OrderedDict()
         self._verified: OrderedDict[str, str] = OrderedDict()
         self._runner: asyncio.Runner | None = None
-
     def execute(self, job: Job, port: Port, inside: Callable[[bool], None]) -> Ending:
         """The ending of the attempt. `inside(True)` and `inside(False)` are called around user code: only there may it
         be interrupted. Never raises but for what ends the process."""
@@ -131,6 +131,7 @@ class Executor:
             if blob is None:
                 raise InternalError(f"The bundle {job.bundle} of the run {job.run[:8]} is not in the store.")
             code = self._codes[job.bundle] = self._prepare(open_bundle(blob, job.bundle, self._signer))
+            self._on_open()
             if len(self._codes) > _BUNDLES:
                 self._codes.popitem(last=False)
         else:

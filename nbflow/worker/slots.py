@@ -14,6 +14,7 @@ import tempfile
 __all__ = ["Slots", "anonymous_file"]
 
 _SIZE = 64
+_WARM = 8192
 _ONE, _TWO, _SUMS = struct.Struct("<q"), struct.Struct("<qq"), struct.Struct("<qd")
 _LEASE, _TARGET, _JOBS, _SHIPPED = 0, 16, 24, 40
 
@@ -32,13 +33,19 @@ class Slots:
     def __init__(self, fd: int | None = None, n: int = 256) -> None:
         if fd is None:
             fd = anonymous_file("nbflow-slots")
-            os.ftruncate(fd, n * _SIZE)
+            os.ftruncate(fd, n * _SIZE + _WARM)
         self.fd = fd
         self._memory = mmap.mmap(fd, os.fstat(fd).st_size)
 
     @property
-    def count(self) -> int:
-        return len(self._memory) // _SIZE
+    def packages(self) -> list[str]:
+        """Names of packages that are worth importing ahead."""
+        return self._memory[-_WARM:].rstrip(b"\0").decode().split()
+
+    @packages.setter
+    def packages(self, names: list[str]) -> None:
+        text = " ".join(names).encode()[:_WARM].rpartition(b" ")[0] if len(" ".join(names)) > _WARM else " ".join(names).encode()
+        self._memory[-_WARM:] = text.ljust(_WARM, b"\0")
 
     def begin(self, slot: int, lease: int, since_ns: int) -> None:
         _TWO.pack_into(self._memory, slot * _SIZE, lease, since_ns)

@@ -6,9 +6,12 @@ over the next task), and so on; when nothing waits, one blocking pop of a wake t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -63,8 +66,12 @@ class FlowWorker(rq.SimpleWorker):
         self._capture, self._shipper = Capture(tape), Shipper(tape, self.scripts["append"], slots, slot)
         self._tape = tape
         reads = WorkerReads(self.wire, keys)
-        self._executor = Executor(reads, signer, OwnedArtifacts(StoredArtifacts(reads, keys.artifact, artifacts or None), reads))
+        self._executor = Executor(reads, signer, OwnedArtifacts(StoredArtifacts(reads, keys.artifact, artifacts or None), reads), self._opened)
         self._port = WorkerPort(reads, self.scripts["state"], tape, self._executor, self._shield, self._ask)
+
+    def _opened(self) -> None:
+        """New code was opened: a spare may import ahead what it needed."""
+        self._slots.packages = _packages()
 
     def _know(self, wire: Wire) -> None:
         upload(wire.call, self.scripts)
@@ -240,15 +247,32 @@ def _die_with_parent() -> None:
             os._exit(0)
 
 
-def _pass_the_gate(gate: int) -> dict[str, Any]:
-    """Everything is imported; now wait to be told a slot and a name. A supervisor that ends closes the gate."""
+def _pass_the_gate(gate: int, slots: Slots) -> dict[str, Any]:
+    """Wait to be told a slot and a name, and import meanwhile what the other workers use: then a task whose worker died
+    goes on at once. A supervisor that ends closes the gate."""
     line = b""
     while not line.endswith(b"\n"):
+        if not select.select([gate], [], [], 0.25)[0]:
+            _import_ahead(slots.packages)
+            continue
         piece = os.read(gate, 4096)
         if not piece:
             os._exit(0)
         line += piece
     return json.loads(line)
+
+
+def _import_ahead(names: list[str]) -> None:
+    for name in names:
+        if name not in sys.modules:
+            with contextlib.suppress(Exception):  # whatever it is, the task that needs the package will say it better
+                importlib.import_module(name)
+
+
+def _packages() -> list[str]:
+    """The packages of this process that are neither Python's own nor a task's."""
+    tops = {name.partition(".")[0] for name, module in sys.modules.items() if getattr(module, "__spec__", None)}
+    return sorted(name for name in tops - sys.stdlib_module_names if not name.startswith("_") and name != "nbflow")
 
 
 def main() -> int:
@@ -264,7 +288,7 @@ def main() -> int:
     secret = _secret(chosen)
     for name in [name for name in os.environ if name.startswith("NBFLOW_")]:
         del os.environ[name]  # user code must not find the secret
-    told = _pass_the_gate(gate)
+    told = _pass_the_gate(gate, slots)
     try:
         connection = redis.Redis.from_url(url, socket_timeout=None)
         worker = FlowWorker(

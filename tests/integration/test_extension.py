@@ -259,6 +259,19 @@ def test_the_cell_is_that_of_the_execute_request(
     assert registry.here() == cell
 
 
+def test_a_cell_that_defines_no_step_any_more_takes_its_steps_with_it(
+    shell: InteractiveShell, app: FakeApp, monkeypatch: pytest.MonkeyPatch
+):
+    """The shell tells the registry when a cell has come to its end; one that failed has not."""
+    ended: list[CellId] = []
+    monkeypatch.setattr(registry, "end_cell", ended.append)
+    object.__setattr__(shell, "get_parent", lambda: {"header": {"msg_id": "m1"}, "metadata": {"cellId": "c1"}})
+    shell.run_cell("1 / 0")
+    assert ended == []
+    run(shell, "pass")
+    assert ended == [CellId("c1", "m1")]
+
+
 # -- errors -----------------------------------------------------------------------------------------------------------
 
 

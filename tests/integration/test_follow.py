@@ -163,7 +163,6 @@ def test_a_message_that_was_never_sent_is_found_by_the_safety_read(
 ) -> None:
     """Law: a lost message delays, it does not hang."""
     monkeypatch.setattr(tail, "SAFETY_S", 0.2)
-    monkeypatch.setattr(follow, "SAFETY_S", 0.2)
     writer = Writer(store)
     heard: list[str] = []
     follower.subscribe("r1", lambda events: heard.extend(event.type for event in events))
@@ -198,7 +197,6 @@ def test_an_unknown_run_and_a_deleted_one_are_said_to_be_unknown(
     store: Store, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tail, "SAFETY_S", 0.1)
-    monkeypatch.setattr(follow, "SAFETY_S", 0.1)
     with pytest.raises(UnknownRun, match="no run 'nope'"):
         next(follower.follow("nope"))
     Writer(store)

@@ -38,7 +38,7 @@ class Backend:
         self.write(
             "flow.start",
             input={"folder": {"$t": "path", "v": "data"}},
-            graph={"steps": [{"name": "parse", "mapped": True}]},
+            graph={"flow": "etl", "nodes": [{"name": "parse", "mapped": True}, {"name": "merge"}], "edges": []},
         )
 
     def codec_for(self, run_id: str, flow: str) -> Codec:
@@ -128,6 +128,19 @@ def test_elements_are_found_by_index_key_and_order(backend: Backend, run: Run) -
         parse[1]
     with pytest.raises(CommandRefused, match=r"Did you mean '10\.csv'"):
         parse["10.cvs"]
+
+
+def test_a_graph_that_lies_elsewhere_is_fetched(backend: Backend) -> None:
+    """Law: above 4 KiB `flow.start` refers to it; if its bytes are gone a run is still a run."""
+    backend.store.text.delete(backend.store.keys.stream("r1"))
+    graph = {"flow": "etl", "nodes": [{"name": "parse", "mapped": True}], "edges": []}
+    backend.write("flow.start", input={}, graph={"$ref": "d", "kind": "json", "bytes": 5000})
+    backend.write("flow.completed", leaves=[])
+    run = Run("r1", backend)
+    with pytest.raises(CommandRefused, match="did not run"):
+        run["parse"]
+    backend.codec_for = lambda run_id, flow: SimpleNamespace(decode_value=lambda tree: graph)  # pyright: ignore
+    assert list(run["parse"]) == []
 
 
 def test_a_step_is_named_by_its_function_too(backend: Backend, run: Run) -> None:
@@ -271,7 +284,9 @@ def test_a_handle_reads_nothing_until_it_is_asked(backend: Backend) -> None:
 def test_it_shows_itself_without_an_id(backend: Backend, run: Run) -> None:
     """Law: a saved notebook that is executed again shows the same text."""
     assert repr(run) == "<Run of 'etl': running>"
-    assert run._repr_mimebundle_(include=None, exclude=None) == {"text/plain": "<Run of 'etl': running>"}
+    bundle = run._repr_mimebundle_(include=None, exclude=None)
+    assert set(bundle) == {"text/html", "image/svg+xml", "text/plain"}
+    assert bundle["text/plain"] == "Run of 'etl': running, 2 steps"
     show_runs_with(lambda shown: {"text/plain": repr(shown), "text/html": "<b>"})
     try:
         assert set(run._repr_mimebundle_()) == {"text/plain", "text/html"}

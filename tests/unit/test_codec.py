@@ -130,7 +130,7 @@ def test_fields_of_known_classes_are_part_of_the_place() -> None:
 
 
 def test_an_open_file_is_refused_and_not_read(tmp_path: Path) -> None:
-    """cloudpickle alone would send what the file holds, as another type."""
+    """Cloudpickle alone would send what the file holds, as another type."""
     path = tmp_path / "a.txt"
     path.write_text("text")
     with path.open() as file, pytest.raises(PayloadError, match="open file"):
@@ -265,7 +265,7 @@ class OddZone(tzinfo):
 
 
 def test_what_a_node_cannot_say_goes_by_pickle() -> None:
-    text = worker().encode({"when": datetime(2024, 1, 1, tzinfo=OddZone())})  # noqa: DTZ001
+    text = worker().encode({"when": datetime(2024, 1, 1, tzinfo=OddZone())})
     assert json.loads(text)["when"]["kind"] == "pickle"
 
 
@@ -311,7 +311,10 @@ def test_an_unsigned_pickle_is_refused(blob: bytes) -> None:
 
 def test_without_a_secret_no_pickle_is_made_or_opened() -> None:
     text, store, _ = sent()
-    for act in (lambda: worker(signer=None).encode(Plain(1)), lambda: worker(artifacts=store, signer=None).decode(text)):
+    for act in (
+        lambda: worker(signer=None).encode(Plain(1)),
+        lambda: worker(artifacts=store, signer=None).decode(text),
+    ):
         with pytest.raises(SecretMissing):
             act()
 
@@ -334,8 +337,8 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     store = MemoryArtifacts()
     text = worker(artifacts=store).encode(gone_package.Thing())
-    monkeypatch.delitem(sys.modules, "gone_package")
     monkeypatch.undo()
+    del sys.modules["gone_package"]
     with pytest.raises(PackageMissing, match="gone_package"):
         worker(artifacts=store).decode(text)
 

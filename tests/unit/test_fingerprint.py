@@ -85,41 +85,45 @@ FILES = {
 }
 
 
-def fingerprint(directory: Path, cell: str, files: dict[str, str] | None = None, *, seed: str = "1") -> str:
+def project(directory: Path, seed: str = "1") -> Kernel:
     kernel = Kernel(directory, environment={"PYTHONHASHSEED": seed})
-    for path, text in {**FILES, **(files or {})}.items():
+    for path, text in FILES.items():
         kernel.write(path, text)
-    [made] = kernel.cell(cell).bundle("step").run()
-    assert not made.error, made.message
-    return made.fingerprints["step"]
+    return kernel
+
+
+def prints(directory: Path, cells: list[str], *, seed: str = "1") -> list[str]:
+    """The fingerprints of the step as each cell in turn defines it, in one kernel."""
+    kernel = project(directory, seed)
+    for cell in cells:
+        kernel.cell(cell).bundle("step")
+    return [made.fingerprints.get("step", made.message) for made in kernel.run()]
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return fingerprint(tmp_path_factory.mktemp("original"), CELL)
+    return prints(tmp_path_factory.mktemp("original"), [CELL])[0]
 
 
 def test_two_processes_with_other_hash_seeds_agree(tmp_path: Path, original: str) -> None:
-    assert fingerprint(tmp_path / "a", CELL, seed="2") == original
-    assert fingerprint(tmp_path / "b", "\n\n# moved down\n" + CELL, seed="3") == original
+    assert prints(tmp_path / "p", [CELL, "\n\n# moved down\n" + CELL], seed="2") == [original] * 2
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("    # a comment\n", "\n    # another comment\n\n"),
-        ('    """The step."""\n', ""),
-        ('"""It helps."""', '"""It helps much."""'),
-        ('    """An order."""\n', '    """Another text."""\n'),
-        ("return x + 1\n", "return (x   +\n        1)  # formatted\n"),
-        ("RATE = 1.2", "RATE = 1.20\nUNUSED = 7"),
-        ('{"one", "two", "three"}', '{"three", "two", "one"}'),
-        ("slow = lambda x: x + 2", "slow = lambda x: x + 20"),
-    ],
-)
-def test_what_changes_nothing_changes_nothing(tmp_path: Path, original: str, old: str, new: str) -> None:
-    assert old in CELL
-    assert fingerprint(tmp_path / "p", CELL.replace(old, new)) == original
+SAME = [
+    ("    # a comment\n", "\n    # another comment\n\n"),
+    ('    """The step."""\n', ""),
+    ('"""It helps."""', '"""It helps much."""'),
+    ('    """An order."""\n', '    """Another text."""\n'),
+    ("return x + 1\n", "return (x   +\n        1)  # formatted\n"),
+    ("RATE = 1.2", "RATE = 1.20\nUNUSED = 7"),
+    ('{"one", "two", "three"}', '{"three", "two", "one"}'),
+    ("slow = lambda x: x + 2", "slow = lambda x: x + 20"),
+]
+
+
+def test_what_changes_nothing_changes_nothing(tmp_path: Path, original: str) -> None:
+    found = prints(tmp_path / "p", [CELL.replace(old, new) for old, new in SAME if CELL.count(old) == 1])
+    assert found == [original] * len(SAME)
 
 
 MUTATIONS = [
@@ -163,38 +167,30 @@ MUTATIONS = [
 
 
 def test_every_single_change_changes_the_fingerprint(tmp_path: Path, original: str) -> None:
-    """One process makes them all: each mutant is a cell of its own."""
-    kernel = Kernel(tmp_path / "p")
-    for path, text in FILES.items():
-        kernel.write(path, text)
-    kernel.cell(CELL).bundle("step")
-    for old, new in MUTATIONS:
-        assert CELL.count(old) == 1, old
-        kernel.cell(CELL.replace(old, new)).bundle("step")
-    same, *mutants = [made.fingerprints["step"] for made in kernel.run()]
-    assert same == original
+    mutants = prints(tmp_path / "p", [CELL.replace(old, new) for old, new in MUTATIONS if CELL.count(old) == 1])
     unchanged = [mutation for mutation, found in zip(MUTATIONS, mutants, strict=True) if found == original]
     assert unchanged == []
     assert len(set(mutants)) == len(mutants)
 
 
-@pytest.mark.parametrize(
-    ("path", "old", "new"),
-    [
-        ("helper.py", "base() + 1", "base() + 2"),
-        ("helper.py", "text.upper()", "text.lower()"),
-        ("other.py", "return 1", "return 2"),
-        ("pkg/deep.py", "DEPTH = 3", "DEPTH = 4"),
-        ("lazily.py", "X = 1", "X = 2"),
-    ],
-)
-def test_a_change_in_a_project_module_counts(tmp_path: Path, original: str, path: str, old: str, new: str) -> None:
-    assert fingerprint(tmp_path / "p", CELL, {path: FILES[path].replace(old, new)}) != original
+IN_MODULES = [
+    ("helper.py", "base() + 1", "base() + 2"),
+    ("helper.py", "text.upper()", "text.lower()"),
+    ("other.py", "return 1", "return 2"),
+    ("pkg/deep.py", "DEPTH = 3", "DEPTH = 4"),
+    ("lazily.py", "X = 1", "X = 2"),
+]
 
 
-def test_a_comment_in_a_project_module_does_not_count(tmp_path: Path, original: str) -> None:
-    text = '"""A module."""\n# changed\n' + FILES["helper.py"]
-    assert fingerprint(tmp_path / "p", CELL, {"helper.py": text}) == original
+def test_a_change_in_a_project_module_counts_and_a_comment_does_not(tmp_path: Path, original: str) -> None:
+    kernel = project(tmp_path / "p").cell(CELL)
+    kernel.write("helper.py", '"""A module."""\n# changed\n' + FILES["helper.py"]).bundle("step")
+    for path, old, new in IN_MODULES:
+        kernel.write("helper.py", FILES["helper.py"])
+        kernel.write(path, FILES[path].replace(old, new)).bundle("step").write(path, FILES[path])
+    commented, *mutants = [made.fingerprints["step"] for made in kernel.run()]
+    assert commented == original
+    assert len({original, *mutants}) == len(IN_MODULES) + 1
 
 
 def test_the_kernels_old_version_of_a_module_does_not_count(tmp_path: Path) -> None:

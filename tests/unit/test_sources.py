@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,7 +167,7 @@ def test_the_working_directory_on_the_path_as_an_empty_entry(project: Path, monk
     write(project / "beside.py", "x = 1")
     place = Project(project / "below")
     assert place.origin("beside") is Origin.PROJECT
-    assert os.path.samefile(place.source("beside").path, project / "beside.py")
+    assert (project / "beside.py").samefile(place.source("beside").path)
 
 
 def test_a_package_is_known_by_the_name_under_which_it_is_installed() -> None:

@@ -91,7 +91,7 @@ def test_lines_are_the_active_worlds_and_outlive_a_check() -> None:
 
 
 def test_a_name_that_is_gone_is_said_plainly() -> None:
-    with world(helper_w="X = 1").entered(), pytest.raises(DefinitionError, match="has no 'Y.z' any more"):
+    with world(helper_w="X = 1").entered(), pytest.raises(DefinitionError, match=r"has no 'Y\.z' any more"):
         resolve("helper_w", "Y.z")
 
 

@@ -7,7 +7,7 @@
 -- Of a canceled run, logs are taken still.
 local jk, rk = RQ..':job:'..job, P..':run:'..run
 local canceled = call('HGET', rk, 'status') == 'canceled'
-local ours = call('SISMEMBER', RQ..':worker:'..worker..':executions', job..':'..lease) == 1
+local ours = call('SISMEMBER', RQ..':worker:'..worker..':executions', job..':'..lease) == 1            -- of a canceled run: until a slice revokes it
 if not ours and not canceled then return {'LOST'} end
 if ours then
   local at = tonumber(call('HGET', jk, 'out') or '0')
@@ -26,7 +26,7 @@ if now > ms then ms, n = now, -1 end
 local id
 for i = 1, #entries, 2 do
   local kind, data = entries[i], entries[i + 1]
-  if ours or kind == 'log' then
+  if not canceled or kind == 'log' then
     n = n + 1
     id = string.format('%.0f-%.0f', ms, n)
     local key = kind == 'artifact' and fk or lk

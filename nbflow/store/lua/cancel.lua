@@ -5,7 +5,7 @@
 --! reply: {'OK', worker, lease, ...} whom to interrupt | {'ENDED', status} | {'UNKNOWN'}
 -- reason, by: JSON text.
 take(id)
-local was = get('status')
+local was = status
 if not was then return {'UNKNOWN'} end
 if was ~= 'running' then return {'ENDED', was} end
 local now = now_ms()
@@ -14,7 +14,7 @@ event(id, 'flow.cancel', '', 0, '{"reason":'..reason..',"by":'..by..',"previousS
 call('HSET', rk, 'status', 'canceled', 'ended', now)
 call('ZREM', P..':runs:running', id)
 call('ZADD', P..':runs:canceled', now, id)
-call('DEL', P..':meet:'..id)
+call('DEL', P..':meet:'..id, P..':left:'..id)
 if cancel_slice(id) then call('RPUSH', P..':slices', id..' *cancel') end
 tell(id, f[1], 'flow.cancel')
 return {'OK', unpack(revoked)}

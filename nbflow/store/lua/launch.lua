@@ -13,6 +13,9 @@ if key ~= '' then
 end
 if call('EXISTS', P..':plan:'..plan) == 0 then return {'MISSING', 'plan'} end
 if call('EXISTS', P..':bundle:'..bundle) == 0 then return {'MISSING', 'bundle'} end
+local memory = call('INFO', 'memory')
+local used, most = tonumber(string.match(memory, 'used_memory:(%d+)')), tonumber(string.match(memory, 'maxmemory:(%d+)'))
+if most > 0 and used >= 0.9 * most then return {'FULL', math.floor(100 * used / most)} end              -- what runs must find room to end
 local now = now_ms()
 call('HSET', P..':run:'..id, 'status', 'running', 'flow', flow, 'plan', plan, 'bundle', bundle, 'sig', sig, 'input', input,
   'inputdigest', inputdigest, 'started', now, 'tags', tags, 'key', key, 'by', by)

@@ -4,7 +4,9 @@
 --! args: worker job lease run task attempt operation key value
 --! reply: {'OK', value} the new value as JSON ('' after a delete) | {'LOST'} the lease is gone | {'NUMBER', value} what is there is no number
 -- operation: set | delete | incr. value: JSON text; for incr a number.
-if call('SISMEMBER', RQ..':worker:'..worker..':executions', job..':'..lease) == 0 then return {'LOST'} end
+if call('SISMEMBER', RQ..':worker:'..worker..':executions', job..':'..lease) == 0 or call('HGET', P..':run:'..run, 'status') ~= 'running' then
+  return {'LOST'}
+end
 local sk = P..':state:'..run
 local name = cjson.encode(key)
 if operation == 'delete' then

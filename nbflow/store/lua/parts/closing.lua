@@ -4,14 +4,20 @@
 --   h: satisfied subscriptions of s   y:s:k the topic that satisfied it   l: m: closed topics of a subscription / one of them short
 --   e: emissions of a, where the script numbers them   c: closed emitters of a   b: made: elements counted as tasks / made jobs
 --   R: reached   Z: z: short   C: d: closed   og: xg: outstanding tasks of a cycle / closed steps that feed it   p: first payload
+--   last: nothing runs any more, so that the steps nobody watches close too
 -- The plan table (define/plan.py) holds  step:<s>  on:<a>  cycle:<i>  entries  leaves  closed  steps.
+local MOST = 500                                                      -- entries of the worklist that a script does; 1,000 skips at once blocked Redis for 24 ms
 local run, rk, pk                                                     -- the run at hand, its hash, its plan
-local facts, fresh, skipped, work, delta                              -- decoded plan fields; tasks to make; steps to skip; worklist; change of N
+local status, last                                                    -- fields of the run
+local facts, fresh, skipped, delta                                    -- decoded plan fields; tasks to make; steps to skip; change of N
+local work, turns, resumed                                            -- worklist; cycles to look at; whether the worklist is one that was kept
 
 local function take(id)
   run, rk = id, P..':run:'..id
-  pk = P..':plan:'..(call('HGET', rk, 'plan') or '')
-  facts, fresh, skipped, work, delta = {}, {}, {}, {}, 0
+  local f = call('HMGET', rk, 'plan', 'status', 'last')
+  pk, status, last = P..':plan:'..(f[1] or ''), f[2], f[3]
+  facts, fresh, skipped, delta = {}, {}, {}, 0
+  work, turns, resumed = {}, {}, false
 end
 
 local function plan_of(field)
@@ -28,7 +34,11 @@ local function get(f) return call('HGET', rk, f) end
 local function num(f) return tonumber(call('HGET', rk, f) or '0') end
 local function set(f) call('HSET', rk, f, 1) end
 local function inc(f, n) return call('HINCRBY', rk, f, n) end
-local function push(what, x, y) work[#work + 1] = {what, x, y} end
+
+local function push(what, x, y)
+  if what ~= 'cycle' then work[#work + 1] = {what, x, y}
+  elseif not turns['c'..x] then turns['c'..x] = 1 turns[#turns + 1] = x end
+end
 
 local function ready(s, p) return p.need == 0 or num('h:'..s) == p.need end
 
@@ -43,7 +53,7 @@ local function create(s, p, n)                                        -- n tasks
   if n == 0 then return end
   if inc('t:'..s, n) == n then inc('S', 1) end
   if p.w then inc('o:'..s, n) end
-  if p.cycle then inc('og:'..p.cycle, n) end
+  if p.w and p.cycle then inc('og:'..p.cycle, n) end
   delta = delta + n
   if not fresh[s] then fresh[#fresh + 1] = s end
   fresh[s] = (fresh[s] or 0) + n
@@ -113,6 +123,7 @@ end
 
 local function cycle(i)                                               -- the steps of a cycle close together
   local p = plan_of('cycle:'..i)
+  if not p.w and not last then return end
   if num('og:'..i) > 0 or num('xg:'..i) < p.ext then return end
   local open, short = {}, false
   for _, m in ipairs(p.members) do
@@ -125,6 +136,7 @@ end
 
 local function check(s)
   local p = plan_of('step:'..s)
+  if not p.w and not last then return end                             -- its outstanding tasks are not counted: it closes when nothing runs any more
   if get('d:'..s) or num('o:'..s) > 0 then return end
   if not p.each then
     if num('t:'..s) > 0 then done(s) end
@@ -133,16 +145,49 @@ local function check(s)
     for _, a in ipairs(p.each) do all = all and get('C:'..a) end
     if all then done(s) end
   end
-  if p.cycle then cycle(p.cycle) end
+  if p.cycle then push('cycle', p.cycle) end
 end
 
-local act = {check = check, close = close, kill = kill, cycle = cycle}
-local function drain()                                                -- kill and close lie on a list, not on the stack
-  local i = 1
-  while work[i] do
-    local w = work[i]
-    act[w[1]](w[2], w[3])
-    i = i + 1
+local act = {check = check, close = close, kill = kill}
+
+-- What a script cannot do any more lies in <p>:left:<run> until a slice does it, and is outstanding until then (one in N).
+local function keep(from)
+  local texts = {}
+  for i = from, #work do texts[#texts + 1] = work[i][1]..' '..work[i][2]..(work[i][3] and ' short' or '') end
+  for _, i in ipairs(turns) do texts[#texts + 1] = 'cycle '..i end
+  for i = 1, #texts, 4000 do call('RPUSH', P..':left:'..run, unpack(texts, i, math.min(i + 3999, #texts))) end
+  work, turns = {}, {}
+  return #texts > 0
+end
+
+local function resume()                                               -- the next of what was kept
+  for _, text in ipairs(call('LPOP', P..':left:'..run, MOST) or {}) do
+    local what, x, short = string.match(text, '^(%S+) (%S+) ?(%S*)$')
+    push(what, x, short ~= '' and short or nil)
   end
-  work = {}
+  resumed = true
+end
+
+-- Kill and close lie on a list, not on the stack. A cycle is looked at when nothing else is left: what is on the list may make it short.
+local function drain()
+  if #work == 0 and #turns == 0 and not resumed then return end
+  local behind = call('EXISTS', P..':left:'..run) == 1
+  if behind and not resumed then keep(1) return end                   -- what was kept comes first
+  local i, done_now = 1, 0
+  while done_now < MOST do
+    local w = work[i]
+    if w then
+      i = i + 1
+      act[w[1]](w[2], w[3])
+    elseif turns[1] and not behind then
+      local turn = table.remove(turns, 1)
+      turns['c'..turn] = nil
+      cycle(turn)
+    else break end
+    done_now = done_now + 1
+  end
+  local more = keep(i) or behind
+  if more and not resumed then delta = delta + 1 elseif resumed and not more then delta = delta - 1 end
+  if more then call('RPUSH', P..':slices', run..' *close') end
+  resumed = false
 end

@@ -2,6 +2,11 @@
 -- A task that lost its worker more than max_recoveries times fails for good, with the cause.
 local MAX_RECOVERIES = 3
 
+local function index_value(index)                                     -- what a failed(...) subscriber receives: null, 3, or the tuple (3, 1)
+  if index == '' or string.match(index, '^%d+$') then return index == '' and 'null' or index end
+  return '{"$t":"tuple","v":['..string.gsub(index, '%.', ',')..']}'
+end
+
 local function lose(job, f, cause)                                    -- f: run task attempt origin lease recovered key
   local step = string.match(f[2], '^[^%[]+')
   take(f[1])
@@ -13,7 +18,7 @@ local function lose(job, f, cause)                                    -- f: run 
   event(f[1], 'step.failed', f[2], f[3], data)
   if p.fails then
     local index = string.match(f[2], '%[(.*)%]') or ''
-    local payload = '{"error":'..text..',"traceback":"","attempt":'..f[3]..',"index":'..(string.match(index, '^%d+$') or 'null')..',"key":'..(f[7] and cjson.encode(f[7]) or 'null')..',"input":null}'
+    local payload = '{"error":'..text..',"traceback":"","attempt":'..f[3]..',"index":'..index_value(index)..',"key":'..(f[7] and cjson.encode(f[7]) or 'null')..',"input":null}'
     emit(f[2], f[3], 'failed:'..step, 'silent', '', {index == '' and '0' or index, payload})
   end
   count_out(step, p, f[2], data)
@@ -26,7 +31,7 @@ local function give_back(worker, cause)
     local job, lease = string.match(ex, '^(.-):(.+)$')
     local jk = RQ..':job:'..job
     local f = call('HMGET', jk, 'run', 'task', 'attempt', 'origin', 'lease', 'recovered', 'key')
-    if f[5] == lease then
+    if f[5] == lease and call('HGET', P..':run:'..f[1], 'status') == 'running' then                 -- else a slice of its cancel removes it
       local queue = string.sub(f[4], #QP + 1)
       drop_records(job, lease, queue)
       if tonumber(f[6] or '0') >= MAX_RECOVERIES then lose(job, f, cause)

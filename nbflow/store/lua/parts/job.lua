@@ -75,7 +75,7 @@ local function held(worker, lease)                                    -- the ans
   return false
 end
 
--- the next job of these queues, in their order; false if there is none. A job whose hash is gone was canceled: pass over it.
+-- the next job of these queues, in their order; false if there is none. A job whose hash is gone, or whose run was canceled: pass over it.
 local function claim_next(worker, queues, lease, was)
   if call('EXISTS', RQ..':suspended') == 0 then
     local passed = 0
@@ -84,13 +84,14 @@ local function claim_next(worker, queues, lease, was)
         local job = call('LPOP', qk)
         if not job then break end
         local f = call('HMGET', RQ..':job:'..job, unpack(JOB_FIELDS))
-        if f[7] == 'queued' and f[1] then
+        if f[7] == 'queued' and f[1] and call('HGET', P..':run:'..f[1], 'status') == 'running' then
           if was == 'idle' then call('HSET', RQ..':worker:'..worker, 'state', 'busy') end
           return lease_out(job, worker, lease, f)
         end
         passed = passed + 1
       end
-      call('DEL', P..':wake:'..queue_of(qk))                          -- nothing waits here: no token may
+      if passed < 500 then call('DEL', P..':wake:'..queue_of(qk))     -- nothing waits here: no token may
+      else wake(queue_of(qk)) end                                     -- enough for one script; there may be more
     end
   end
   if was == 'busy' then call('HSET', RQ..':worker:'..worker, 'state', 'idle') end
