@@ -157,7 +157,8 @@ class Nbflow:
         check_startable(flow)
         checked = flow.validate_input(values)
         spec = flow.spec()
-        codes = {step.name: (spec.step(step.name), step.function, step.key) for step in flow.steps()}
+        specs = {step.name: step for step in spec.steps}
+        codes = {step.name: (specs[step.name], step.function, step.key) for step in flow.steps()}
         bundle = make_bundle(flow.name, codes, signer=self.signer, project=self.project.root)
         self._warn(bundle.warnings)
         self._remember(bundle.digest, bundle.types)

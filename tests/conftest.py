@@ -11,6 +11,7 @@ import pytest
 
 from nbflow.store.connect import Store
 from tests.servers import RunningServer, start_server
+from tests.site import Site, open_site, wait_until
 
 KINDS = ["valkey", "redis"]
 
@@ -55,3 +56,18 @@ def valkey_store(valkey: RunningServer) -> Iterator[Store]:
     made.client.flushall()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def site(servers: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server of its own with two warm workers on the queue `default`."""
+    folder = tmp_path_factory.mktemp("site")
+    server = start_server("valkey", folder, aof=True)
+    with open_site(server, folder) as opened:
+        workers = opened.start_workers(2)
+        try:
+            wait_until(lambda: opened.living() == 2, what=lambda: workers.log.read_text())
+            yield opened
+        finally:
+            workers.stop()
+            server.stop()

@@ -54,7 +54,9 @@ def script_tree(path: Path) -> ast.Module:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise CommandRefused(f"{path} cannot be read: {error.strerror}.", hint="Give a file that you may read.") from error
+        raise CommandRefused(
+            f"{path} cannot be read: {error.strerror}.", hint="Give a file that you may read."
+        ) from error
     tree = ast.parse(text, str(path))
     tree.body = [_without_program(node) for node in tree.body]
     return tree
@@ -81,9 +83,13 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         notebook = json.loads(path.read_bytes())
     except OSError as error:
-        raise CommandRefused(f"{path} cannot be read: {error.strerror}.", hint="Give a file that you may read.") from error
+        raise CommandRefused(
+            f"{path} cannot be read: {error.strerror}.", hint="Give a file that you may read."
+        ) from error
     except ValueError as error:
-        raise CommandRefused(f"{path} is no notebook: it holds no JSON.", hint="Open and save it in Jupyter.") from error
+        raise CommandRefused(
+            f"{path} is no notebook: it holds no JSON.", hint="Open and save it in Jupyter."
+        ) from error
     if not isinstance(_at(notebook, "cells"), list):
         raise CommandRefused(
             f"{path} is no notebook of format 4.", hint="Open and save it in Jupyter, which writes the present format."
@@ -92,7 +98,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _cell(name: str, cell: Any) -> Cell:
-    source, tags = _at(cell, "source"), _at(cell, "metadata", "tags") or []
+    source, tags = _at(cell, "source"), cast("list[str]", _at(cell, "metadata", "tags") or [])
     text = "".join(cast("list[str]", source)) if isinstance(source, list) else str(source or "")
     return Cell(name, without_magics(text), SKIP_TAG in tags, _FAILS_TAG in tags)
 

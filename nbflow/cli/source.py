@@ -8,12 +8,13 @@ What ran is the process's `__main__` as long as the source is open: so its funct
 """
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import asyncio
 import builtins
 import contextlib
+import functools
 import importlib
 import inspect
 import linecache
@@ -22,7 +23,7 @@ import sys
 import traceback
 import types
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ class _Reader:
             for number, cell in enumerate(notebook_cells(path), 1):
                 if cell.is_left_out:
                     continue
-                registry.cell_locator = lambda at=CellId(f"{path.name}#{number}", "1"): at
+                registry.cell_locator = functools.partial(CellId, f"{path.name}#{number}", "1")
                 linecache.cache[cell.name] = (len(cell.text), None, cell.text.splitlines(keepends=True), cell.name)
                 self._run_cell(cell)
 
@@ -183,7 +184,9 @@ def _import(name: str) -> None:
                 f"Module {name!r} needs {error.name!r}, which is not installed here.", hint=f"Install {error.name}."
             ) from error
         message = f"There is no notebook, script or module {name!r}."
-        raise CommandRefused(message, hint="Give a path that ends in .ipynb or .py, or a module's dotted name.") from None
+        raise CommandRefused(
+            message, hint="Give a path that ends in .ipynb or .py, or a module's dotted name."
+        ) from None
     except Exception as error:
         message = f"Module {name!r} cannot be imported: {_said(error)}."
         raise DefinitionError(message, hint="Correct it; `nbflow --debug …` shows the traceback.") from error
@@ -237,8 +240,7 @@ def _alone(loud: bool, path: Path) -> Generator[None]:
         if not loud:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-        for name in stack.enter_context(_jupyter_names()):
-            del name
+        stack.enter_context(_jupyter_names())
         sys.argv, sys.stdin = [str(path)], nothing
         try:
             yield
@@ -247,7 +249,7 @@ def _alone(loud: bool, path: Path) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _jupyter_names() -> Iterator[list[str]]:
+def _jupyter_names() -> Generator[None]:
     """`display(…)` and `get_ipython()`, which every cell has, do nothing here. They are builtins, not the notebook's
     names: a step that uses them must not carry these."""
     stand_ins: dict[str, Any] = {"display": _Silence(), "get_ipython": _Silence()}
@@ -255,7 +257,7 @@ def _jupyter_names() -> Iterator[list[str]]:
     for name in added:
         setattr(builtins, name, stand_ins[name])
     try:
-        yield added
+        yield
     finally:
         for name in added:
             delattr(builtins, name)

@@ -76,7 +76,7 @@ class Decoder:
         if tag == "tensor":
             return foreign.unpack("tensor", base64.b64decode(node["v"], validate=True))
         if tag == "more":
-            return Unopened("more", str(node.get("of", "")), node.get("n"))
+            return Unopened("more", str(node.get("of", "")), _size(node.get("n")))
         raise PayloadError(
             f"A payload has a value of the unknown kind {tag!r}.", hint="Use the newest nbflow here too."
         )
@@ -96,7 +96,7 @@ class Decoder:
     def _artifact(self, ref: Node) -> Any:
         kind = ref["kind"]
         if kind == "pickle" and not self._open_pickles:
-            return Unopened("pickle", str(ref.get("type", "")), ref.get("bytes"))
+            return Unopened("pickle", str(ref.get("type", "")), _size(ref.get("bytes")))
         return _OPENERS[kind](self, self._blob(str(ref["$ref"])))
 
     def _blob(self, digest: str) -> Blob:
@@ -114,6 +114,10 @@ class Decoder:
 
     def _pairs(self, node: Node) -> list[tuple[Any, Any]]:
         return [(self.revive(key), self.revive(item)) for key, item in node["v"]]
+
+
+def _size(said: Any) -> int | None:
+    return said if isinstance(said, int) else None
 
 
 # ruff: noqa: SLF001 - the tables are the class's own

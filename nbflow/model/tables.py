@@ -131,10 +131,7 @@ def pack_polars(value: Any) -> Packed | None:
         container = "polars.Series" if is_series else "polars.DataFrame"
         blob = write_stream(mark(table, container=container))
         back = unpack_polars(read_stream(blob)[0], "polars.DataFrame")
-    except (
-        Exception,
-        pl.exceptions.PanicException,
-    ):  # what Arrow cannot hold has no one class, and is a panic at times
+    except (Exception, pl.exceptions.PanicException):  # noqa: BLE001 - what polars raises here has no one class
         return None
     if back.schema != frame.schema or back.shape != frame.shape:
         return None

@@ -224,18 +224,21 @@ def _count(tree: list[int], index: int, size: int) -> None:
 
 def _swap_neighbours(layers: Layers, rounds: int) -> None:
     """Swap two that stand next to each other wherever that takes crossings away (Gansner's transposition)."""
-    place = layers.place
     for _ in range(rounds):
-        swapped = False
-        for row in layers.rows:
-            for index in range(len(row) - 1):
-                first, second = row[index], row[index + 1]
-                if _gain(layers, first, second) > 0:
-                    row[index], row[index + 1] = second, first
-                    place[second], place[first] = index, index + 1
-                    swapped = True
-        if not swapped:
+        swaps = [_swap_in(layers, row) for row in layers.rows]
+        if not any(swaps):
             return
+
+
+def _swap_in(layers: Layers, row: list[int]) -> bool:
+    place, swapped = layers.place, False
+    for index in range(len(row) - 1):
+        first, second = row[index], row[index + 1]
+        if _gain(layers, first, second) > 0:
+            row[index], row[index + 1] = second, first
+            place[second], place[first] = index, index + 1
+            swapped = True
+    return swapped
 
 
 def _gain(layers: Layers, first: int, second: int) -> int:

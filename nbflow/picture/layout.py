@@ -172,19 +172,20 @@ def _straighten(layers: Layers, heights: list[float], middle: list[float]) -> No
     """Pull a vertex to the height of its only neighbour where that is near and nobody stands in the way."""
     for rows, neighbours in ((layers.rows, layers.up), (layers.rows[::-1], layers.down)):
         for row in rows:
-            for index, vertex in enumerate(row):
-                near = neighbours[vertex]
-                if len(near) == 1 and 0 < abs(middle[near[0]] - middle[vertex]) <= NEARLY:
-                    _pull(row, index, middle[near[0]], heights=heights, middle=middle, count=layers.count)
+            _pull(row, neighbours, middle, heights, layers.count)
 
 
-def _pull(row: list[int], index: int, y: float, *, heights: list[float], middle: list[float], count: int) -> None:
-    vertex = row[index]
-    if index and y - middle[row[index - 1]] < _distance(row[index - 1], vertex, heights, count):
-        return
-    if index + 1 < len(row) and middle[row[index + 1]] - y < _distance(vertex, row[index + 1], heights, count):
-        return
-    middle[vertex] = y
+def _pull(row: list[int], neighbours: list[list[int]], middle: list[float], heights: list[float], count: int) -> None:
+    for index, vertex in enumerate(row):
+        near = neighbours[vertex]
+        if len(near) != 1 or not 0 < abs(middle[near[0]] - middle[vertex]) <= NEARLY:
+            continue
+        y = middle[near[0]]
+        if index and y - middle[row[index - 1]] < _distance(row[index - 1], vertex, heights, count):
+            continue
+        is_last = index + 1 == len(row)
+        if is_last or middle[row[index + 1]] - y >= _distance(vertex, row[index + 1], heights, count):
+            middle[vertex] = y
 
 
 def _route(

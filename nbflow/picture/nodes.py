@@ -57,7 +57,7 @@ def draw_node(
         *_sheets(node, place, palette, tone),
         _box(node, place, tone, tally),
         _sign(node, palette, tone, tally),
-        _name(node, place, palette, tally),
+        _name(node, place, palette, tone, tally),
         _detail(node, place, palette, tone, tally=tally, now_ms=now_ms),
         *(_strip(place, palette, tone, tally) if node.mapped else ()),
         *(_badge(place, palette, findings) if findings else ()),
@@ -125,14 +125,13 @@ def _declared_sign(node: PictureNode, tone: Tone) -> str:
     return f'{disc}<circle r="3.4" fill="{tone.sign}"/>'
 
 
-def _name(node: PictureNode, place: Place, palette: Palette, tally: Tally | None) -> str:
-    is_dim = node.role == "missing" or (tally is not None and tally.status == "skipped")
+def _name(node: PictureNode, place: Place, palette: Palette, tone: Tone, tally: Tally | None) -> str:
+    fill = palette.muted if node.role == "missing" or (tally and tally.status == "skipped") else palette.text
     family = f' font-family="{MONO}"' if node.role == "missing" else ""
-    text = fit(node.text, 13.5, place.width - _TEXT_X - _PAD + 4)
-    return (
-        f'<text x="{_TEXT_X:g}" y="23.5" font-size="13.5" font-weight="600"{family} fill="{palette.muted if is_dim else palette.text}">'
-        f"{quoted(text)}</text>"
-    )
+    attempts = _attempts(place, tone, tally.attempts) if tally and tally.attempts > 1 else ""
+    text = fit(node.text, 13.5, place.width - _TEXT_X - _PAD + 4 - (30 if attempts else 0))
+    style = f'font-size="13.5" font-weight="600"{family} fill="{fill}"'
+    return f'<text x="{_TEXT_X:g}" y="23.5" {style}>{quoted(text)}</text>{attempts}'
 
 
 def _detail(
@@ -159,13 +158,20 @@ def _declared(node: PictureNode) -> str:
 
 
 def _done(tally: Tally, room: float, now_ms: int | None) -> list[str]:
-    """The status word, how often it took, and how long, as far as there is room."""
-    words = [tally.status]
-    if tally.attempts > 1:
-        long, short = [f"{tally.status} ({tally.attempts} attempts)"], [f"{tally.status} ×{tally.attempts}"]
-        words = long if width_of(" · ".join([*long, "3 min 20 s"]), 11) <= room else short
+    """The status word, and how long, if there is room."""
     time = duration(tally.duration_ms(now_ms))
-    return [*words, time] if time and width_of(" · ".join([*words, time]), 11) <= room else words
+    return [tally.status, time] if time and width_of(f"{tally.status} · {time}", 11) <= room else [tally.status]
+
+
+def _attempts(place: Place, tone: Tone, attempts: int) -> str:
+    """A turning arrow and how many attempts there were, in the upper corner."""
+    right, number = place.width - _PAD, min(attempts, 999)
+    x = right - width_of(str(number), 11) - 8
+    mark = f'fill="none" stroke="{tone.text}" stroke-width="2.4" stroke-linecap="round" stroke-linejoin="round"'
+    return (
+        f'<path transform="translate({x:.1f} 19.5) scale(.68)" d="{GLYPHS["retrying"]}" {mark}/>'
+        f'<text x="{right:g}" y="23.5" font-size="11" font-weight="600" text-anchor="end" fill="{tone.text}">{number}</text>'
+    )
 
 
 def _strip(place: Place, palette: Palette, tone: Tone, tally: Tally | None) -> list[str]:

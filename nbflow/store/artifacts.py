@@ -10,6 +10,7 @@ import contextlib
 import mmap
 import os
 import tempfile
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -103,32 +104,33 @@ class StoredArtifacts:
 
 
 class BlobCache:
-    """Blobs by digest, the latest used kept, bounded in bytes. For one process; not for threads that write at once
-    more than a dict is."""
+    """Blobs by digest, the latest used kept, bounded in bytes."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
         self._bytes = 0
         self._blobs: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()  # a follower and the kernel read at once
 
     def get(self, digest: str) -> bytes | None:
-        blob = self._blobs.get(digest)
-        if blob is not None:
-            with contextlib.suppress(KeyError):  # another thread dropped it meanwhile
+        with self._lock:
+            blob = self._blobs.get(digest)
+            if blob is not None:
                 self._blobs.move_to_end(digest)
-        return blob
+            return blob
 
     def put(self, digest: str, blob: bytes) -> None:
-        if len(blob) > self._most or digest in self._blobs:
-            return
-        self._blobs[digest] = blob
-        self._bytes += len(blob)
-        while self._bytes > self._most:
-            self._bytes -= len(self._blobs.popitem(last=False)[1])
+        with self._lock:
+            if len(blob) > self._most or digest in self._blobs:
+                return
+            self._blobs[digest] = blob
+            self._bytes += len(blob)
+            while self._bytes > self._most:
+                self._bytes -= len(self._blobs.popitem(last=False)[1])
 
     def drop(self, digest: str) -> None:
-        blob = self._blobs.pop(digest, None)
-        self._bytes -= len(blob or b"")
+        with self._lock:
+            self._bytes -= len(self._blobs.pop(digest, b""))
 
     def __len__(self) -> int:
         return len(self._blobs)

@@ -214,9 +214,19 @@ class Supervisor:
             lease, since = self.slots.running(slot)
             long = lease if lease and now - since > BEAT_S * 0.9e9 else ""
             rows += [child.name, jobs, f"{seconds:.6f}", long]
-        self._ask(*self.scripts["beat"].command(*rows, lease_ms=int(self.lease_s * 1000)))
+        lost = self._ask(*self.scripts["beat"].command(*rows, lease_ms=int(self.lease_s * 1000)))
+        self._drop({name.decode() for name in lost})
         self._ask(*self.scripts["tick"].command())
         self._kill_overdue()
+
+    def _drop(self, lost: set[str]) -> None:
+        """Workers that were given up while nothing was heard of us: what they do counts no more."""
+        for slot, child in self.workers.items():
+            if child.name in lost and time.monotonic() - child.born > self.lease_s and slot not in self.kill_at:
+                if self.slots.running(slot)[0]:
+                    self.interrupt(slot)
+                else:
+                    os.kill(child.pid, signal.SIGKILL)
 
     # -- life -------------------------------------------------------------------------------------------------------
 

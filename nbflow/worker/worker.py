@@ -52,12 +52,12 @@ class _Stop(BaseException):
 class FlowWorker(rq.SimpleWorker):
     """RQ's registration, keys and names; our loop."""
 
-    def __init__(self, queues: list[Any], *, slots: Slots, slot: int, tape: Tape, url: str, keys: Keys, signer: Signer, artifacts: str, all_queues: bool, **options: Any) -> None:
+    def __init__(self, queues: list[Any], *, slots: Slots, slot: int, tape: Tape, url: str, keys: Keys, signer: Signer, artifacts: str, all_queues: bool, lease_s: float, **options: Any) -> None:
         super().__init__(queues, serializer=rq.serializers.JSONSerializer, **options)
         self._slots, self._slot, self._url = slots, slot, url
         self._stopping = self._waiting = self._inside = False
         self._lease = self._interrupted = 0
-        self._all_queues = all_queues
+        self._all_queues, self._lease_ms = all_queues, int(lease_s * 1000)
         self.scripts: dict[str, Script] = load_scripts(keys)
         self._keys = keys
         self.wire = connect(url)
@@ -114,6 +114,7 @@ class FlowWorker(rq.SimpleWorker):
         signal.signal(signal.SIGUSR1, self._on_interrupt)
         self.register_birth()
         self.set_state("idle")
+        self._ask(self.scripts["beat"].command(self.name, 0, 0, "", lease_ms=self._lease_ms))  # no task before the lease
         self._capture.install()
         self._shipper.start(self._second_wire)
         try:
@@ -294,7 +295,7 @@ def main() -> int:
         worker = FlowWorker(
             [_queue(keys.rq_queue_name(queue), connection) for queue in queues],
             name=told["name"], connection=connection, slots=slots, slot=told["slot"], tape=tape, url=url, keys=keys,
-            signer=Signer(secret), artifacts=chosen.artifacts or "", all_queues=ALL_QUEUES in served,
+            signer=Signer(secret), artifacts=chosen.artifacts or "", all_queues=ALL_QUEUES in served, lease_s=chosen.lease_s,
         )  # fmt: skip
         worker.work()
     except NbflowError as error:

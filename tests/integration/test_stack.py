@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,12 +32,14 @@ STAND_IN = "tests.integration.stand_in_supervisor"
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """A stack whose workers are stood in for. Law: after the test no process of it is left."""
-    made = Stack(Project(tmp_path), workers=1, grace_s=5, supervisor=STAND_IN)
-    yield made
-    made.down(now=True)
-    eventually(lambda: processes_of(tmp_path), lambda left: left == [])
+    with tempfile.TemporaryDirectory(prefix="nbf", dir="/tmp") as short:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", short)  # where sockets of long paths lie, killed servers' too
+        made = Stack(Project(tmp_path), workers=1, grace_s=5, supervisor=STAND_IN)
+        yield made
+        made.down(now=True)
+        eventually(lambda: processes_of(tmp_path), lambda left: left == [])
 
 
 def eventually(look: Callable[[], T], want: Callable[[T], bool], timeout_s: float = 15.0) -> T:

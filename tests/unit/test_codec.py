@@ -1,17 +1,12 @@
-"""The payload law where it is a decision: what is refused and how it is said, what becomes an artifact, who may open."""
+"""The payload law where it is a decision: what stays plain, what becomes an artifact, what a preview shows."""
 
 from __future__ import annotations
 
-import functools
 import json
-import pickle
-import socket
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +16,8 @@ from pydantic import BaseModel
 
 from nbflow.errors import (
     ArtifactMissing,
-    BundleUnsigned,
-    PackageMissing,
     PayloadError,
-    PythonMismatch,
-    SecretMissing,
-    SignatureMismatch,
 )
-from nbflow.model import pickles
 from nbflow.model.codec import Codec, MemoryArtifacts, TypeTable, Unopened, preview, preview_text, references
 from nbflow.model.signing import Signer
 
@@ -96,99 +85,6 @@ def test_the_text_never_holds_a_constant_that_is_no_json() -> None:
     text = worker().encode({"a": float("nan"), "b": [float("inf")]})
     assert "NaN" not in text
     assert "Infinity" not in text
-
-
-# What cannot travel is said with its place
-
-
-@pytest.mark.parametrize(
-    ("value", "place"),
-    [
-        ({"frames": [1, 2, 3, threading.Lock()]}, "result['frames'][3]"),
-        ([(1, {"k": socket.socket})], ""),
-        ({1: {("a", 2): threading.Lock()}}, "result[1][('a', 2)]"),
-        ([Plain(threading.Lock())], "result[0].value"),
-        ((step for step in ()), "result"),
-        ([sys.stdout], "result[0]"),
-    ],
-)
-def test_what_cannot_travel_is_named_with_its_place(value: Any, place: str) -> None:
-    one = worker()
-    if not place:
-        one.encode(value)  # a class travels: it is only its open instances that do not
-        return
-    with pytest.raises(PayloadError) as caught:
-        one.encode(value)
-    assert caught.value.message.startswith(f"`{place}` ")
-    assert caught.value.hint
-
-
-def test_fields_of_known_classes_are_part_of_the_place() -> None:
-    one = worker(types=TypeTable([Order]))
-    with pytest.raises(PayloadError, match=r"`sent\[0\]\.name`"):
-        one.encode([Order(threading.Lock())], name="sent")  # type: ignore[arg-type]
-
-
-def test_an_open_file_is_refused_and_not_read(tmp_path: Path) -> None:
-    """Cloudpickle alone would send what the file holds, as another type."""
-    path = tmp_path / "a.txt"
-    path.write_text("text")
-    with path.open() as file, pytest.raises(PayloadError, match="open file"):
-        worker().encode({"file": [Plain(file)]})
-
-
-def test_an_element_of_items_is_named_by_its_place() -> None:
-    with pytest.raises(PayloadError, match=r"`result\[1\]`"):
-        worker().encode_items([1, threading.Lock()])
-
-
-def test_a_cycle_is_refused() -> None:
-    value: list[Any] = [1]
-    value.append({"back": value})
-    with pytest.raises(PayloadError, match=r"`result\[1\]\['back'\]` contains itself"):
-        worker().encode(value)
-
-
-def test_the_same_part_twice_is_no_cycle() -> None:
-    part = [1]
-    assert worker().decode(worker().encode({"a": part, "b": (part, part)})) == {"a": part, "b": (part, part)}
-
-
-@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {1: inner}, lambda inner: (inner,)])
-def test_what_is_nested_too_deep_is_refused_and_what_is_not_comes_back(wrap: Any) -> None:
-    def nested(levels: int) -> Any:
-        return functools.reduce(lambda inner, _: wrap(inner), range(levels), 0)
-
-    one = worker()
-    assert one.decode(one.encode(nested(100))) == nested(100)
-    for levels in (101, 5000):
-        with pytest.raises(PayloadError, match="nested deeper than 100"):
-            one.encode(nested(levels))
-
-
-def test_text_that_is_nested_without_end_is_refused() -> None:
-    with pytest.raises(PayloadError):
-        worker().decode("[" * 100_000)
-
-
-class Half:
-    """Pickles well, and cannot be opened."""
-
-    def __reduce__(self) -> Any:
-        return int, ("x",)
-
-
-class Changeling:
-    """Comes back as another type."""
-
-    def __reduce__(self) -> Any:
-        return int, ()
-
-
-@pytest.mark.parametrize(("value", "said"), [(Half(), "cannot be opened again"), (Changeling(), "come back as a int")])
-def test_a_pickle_that_would_not_come_back_is_refused_by_the_sender(value: Any, said: str) -> None:
-    with pytest.raises(PayloadError, match=said):
-        worker().encode([value])
 
 
 # Classes
@@ -267,80 +163,6 @@ class OddZone(tzinfo):
 def test_what_a_node_cannot_say_goes_by_pickle() -> None:
     text = worker().encode({"when": datetime(2024, 1, 1, tzinfo=OddZone())})
     assert json.loads(text)["when"]["kind"] == "pickle"
-
-
-# Trust
-
-
-def test_a_view_opens_no_pickle() -> None:
-    sender = worker()
-    text = sender.encode({"score": 0.9, "model": Plain(1)})
-    shown = view_of(sender).decode(text)
-    assert shown["score"] == 0.9
-    assert isinstance(shown["model"], Unopened)
-    assert shown["model"].kind == "pickle"
-    assert "Plain" in repr(shown["model"])
-
-
-def sent() -> tuple[str, MemoryArtifacts, str]:
-    store = MemoryArtifacts()
-    text = worker(artifacts=store).encode(Plain(1))
-    return text, store, json.loads(text)["$ref"]
-
-
-def test_a_pickle_of_another_secret_is_refused() -> None:
-    text, store, _ = sent()
-    with pytest.raises(SignatureMismatch, match="another secret"):
-        worker(artifacts=store, signer=Signer(b"other")).decode(text)
-
-
-def test_a_changed_pickle_is_refused() -> None:
-    text, store, digest = sent()
-    store.blobs[digest] = store.blobs[digest][:-1] + b"x"
-    with pytest.raises(SignatureMismatch):
-        worker(artifacts=store).decode(text)
-
-
-@pytest.mark.parametrize("blob", [pickle.dumps(1), b"", b"nbflow pickle 1\n", b"nbflow pickle 1\n[]\n", b"x" * 5000])
-def test_an_unsigned_pickle_is_refused(blob: bytes) -> None:
-    text, store, digest = sent()
-    store.blobs[digest] = blob
-    with pytest.raises(BundleUnsigned):
-        worker(artifacts=store).decode(text)
-
-
-def test_without_a_secret_no_pickle_is_made_or_opened() -> None:
-    text, store, _ = sent()
-    for act in (
-        lambda: worker(signer=None).encode(Plain(1)),
-        lambda: worker(artifacts=store, signer=None).decode(text),
-    ):
-        with pytest.raises(SecretMissing):
-            act()
-
-
-def test_a_pickle_of_another_python_is_refused_after_it_was_verified(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickles, "_PYTHON", "3.7")
-    text, store, digest = sent()
-    monkeypatch.undo()
-    with pytest.raises(PythonMismatch, match=r"3\.7"):
-        worker(artifacts=store).decode(text)
-    store.blobs[digest] = store.blobs[digest].replace(b'"3.7"', b'"3.8"')
-    with pytest.raises(SignatureMismatch):
-        worker(artifacts=store).decode(text)
-
-
-def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "gone_package.py").write_text("class Thing: pass")
-    monkeypatch.syspath_prepend(tmp_path)
-    import gone_package  # type: ignore[import-not-found]
-
-    store = MemoryArtifacts()
-    text = worker(artifacts=store).encode(gone_package.Thing())
-    monkeypatch.undo()
-    del sys.modules["gone_package"]
-    with pytest.raises(PackageMissing, match="gone_package"):
-        worker(artifacts=store).decode(text)
 
 
 # Artifacts
@@ -443,7 +265,11 @@ def test_subclasses_of_frames_and_arrays_keep_their_type() -> None:
         pass
 
     one = worker()
-    for value in (MyFrame({"a": [1]}), np.ma.masked_array([1, 2], [True, False]), np.rec.array([(1, 2.0)])):
+    for value in (
+        MyFrame({"a": [1]}),
+        np.ma.masked_array([1, 2], [True, False]),
+        np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]).view(np.recarray),
+    ):
         assert type(one.decode(one.encode(value))).__name__ == type(value).__name__
 
 

@@ -179,6 +179,7 @@ local function advance(mine)
     set('last')
     for _, s in ipairs(plan_of('steps')) do push('check', s) end
     drain()
+    make_fresh(mine, queues)
     skip_events()
     left = inc('N', delta)
   end

@@ -1,0 +1,124 @@
+"""`nbflow`: the commands in one list, and how each of them ends.
+
+A command that worked ends with 0. 2 is wrong usage: an unknown option, flow or run, an input that does not fit. Anything
+else that went wrong is 1, Ctrl-C 130. `nbflow start --follow` tells the run's end: 0, 1, 2 for completed, failed,
+canceled. Errors are a sentence and a hint on stderr; `--debug` shows tracebacks.
+
+Importing this module loads typer and nothing else that takes time: a command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from nbflow.cli import doctor, flows, quickstart, runs, stack, start, workers
+from nbflow.cli.terminal import block, plain, warn
+from nbflow.errors import InputInvalid, InternalError, NbflowError, UnknownFlow, UnknownRun
+
+__all__ = ["app", "exit_code", "main"]
+
+PLAIN: dict[str, Any] = {"rich_markup_mode": None}  # rich would cost as much time again for --help
+USAGE = (InputInvalid, UnknownFlow, UnknownRun)
+
+app = typer.Typer(
+    name="nbflow",
+    help="Workflows that live in notebooks: start them, watch them, run the workers.",
+    epilog="Settings come from the environment: NBFLOW_REDIS_URL, NBFLOW_SECRET, … `nbflow doctor` looks after all of it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    **PLAIN,
+)
+_debug: list[bool] = []
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from nbflow import __version__
+
+        print(f"nbflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks, and what a notebook prints.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    _debug[:] = [debug]
+    flows.be_loud(debug)
+
+
+for name, command in (
+    ("quickstart", quickstart.quickstart),
+    ("up", stack.up),
+    ("down", stack.down),
+    ("status", stack.status),
+    ("flows", flows.flows),
+    ("check", flows.check),
+    ("start", start.start),
+    ("runs", runs.runs),
+    ("show", runs.show),
+    ("events", runs.events),
+    ("logs", runs.logs),
+    ("cancel", runs.cancel),
+    ("worker", workers.worker),
+    ("doctor", doctor.doctor),
+):
+    app.command(name)(command)
+
+_workers = typer.Typer(help="The workers that live, on any machine.", no_args_is_help=True, **PLAIN)
+_workers.command("list")(workers.list_workers)
+_workers.command("drain")(workers.drain)
+app.add_typer(_workers, name="workers")
+
+
+def main(words: list[str] | None = None) -> NoReturn:
+    """Run one command and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter shows its number
+    warnings.showwarning = _show_warning
+    try:
+        typer.main.get_command(app)(args=words, prog_name="nbflow")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if any(_debug):
+            raise
+        _tell(error)
+        sys.exit(exit_code(error))
+    sys.exit(0)
+
+
+def exit_code(error: BaseException) -> int:
+    return 2 if isinstance(error, USAGE) else 1
+
+
+def _tell(error: Exception) -> None:
+    if isinstance(error, NbflowError):
+        warn(f"Error: {block(error.message)}")
+        if error.hint:
+            warn(f"→ {block(error.hint)}")
+    else:
+        warn(f"Error: {type(error).__name__}: {block(error)}")
+    if isinstance(error, InternalError) or not isinstance(error, NbflowError):
+        warn("→ Please report it, with the traceback that `nbflow --debug …` shows.")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    if any(_debug):
+        sys.stderr.write(warnings.formatwarning(message, category, *rest[:2]))
+    elif issubclass(category, UserWarning):
+        warn(f"Warning: {plain(message)}")
+
+
+if __name__ == "__main__":
+    main()

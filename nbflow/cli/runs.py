@@ -1,0 +1,189 @@
+"""`runs`, `show`, `events`, `logs`, `cancel`: runs that exist, by id or by what it begins with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nbflow.cli.terminal import block, document, json_line, moment, plain, properties, say, table, warn
+from nbflow.errors import NbflowError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nbflow.app import Nbflow
+    from nbflow.model.events import Event
+    from nbflow.model.view import View
+    from nbflow.store.index import RunRow
+
+__all__ = ["cancel", "events", "logs", "runs", "show"]
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id, or the beginning of it.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Go on up to the end of the run.")]
+STATUSES = ("running", "completed", "failed", "canceled")
+
+
+def runs(
+    flow: Annotated[str | None, typer.Option(help="Runs of this flow only.")] = None,
+    status: Annotated[str | None, typer.Option(help=f"One of: {', '.join(STATUSES)}.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Runs with this tag only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List the newest runs."""
+    if status is not None and status not in STATUSES:
+        raise typer.BadParameter(f"no run is {status!r}. {nearest(status, STATUSES)}", param_hint="--status")
+    from nbflow.app import default
+    from nbflow.cli.records import run_record
+    from nbflow.picture.style import duration
+
+    with default() as nbflow:
+        rows = nbflow.index.runs(flow=flow, status=status, tag=tag, limit=limit)
+    if as_json:
+        document([run_record(row) for row in rows])
+    elif rows:
+        titles = ("run", "flow", "status", "started", "duration", "tags")
+        shown = [
+            (row.id[:8], row.flow, row.status, moment(row.started_ms), duration(_took(row)), ", ".join(row.tags))
+            for row in rows
+        ]
+        table(titles, shown, right=("duration",))
+    else:
+        say("No such runs." if flow or status or tag else "No runs yet. `nbflow start FLOW --from X` starts one.")
+
+
+def show(run: RunId, as_json: Json = False) -> None:
+    """Show a run: its input, its steps, and its result or error."""
+    from nbflow.app import default
+    from nbflow.cli.records import run_record, view_record
+
+    with default() as nbflow:
+        found = nbflow.run(run)
+        row, view, status = nbflow.index.run(found.id), found.view, found.status
+    if as_json:
+        document(run_record(row) | view_record(view, status))
+    else:
+        _show(row, view, status)
+
+
+def events(run: RunId, follow: Follow = False, as_json: JsonLines = False) -> None:
+    """Print the events of a run, logs included."""
+    from nbflow.app import default
+    from nbflow.cli.follow import event_line
+    from nbflow.cli.records import event_record
+
+    with default() as nbflow:
+        for event in _events(nbflow, run, follow=follow):
+            json_line(event_record(event)) if as_json else say(event_line(event))
+
+
+def logs(run: RunId, follow: Follow = False, as_json: JsonLines = False) -> None:
+    """Print what the steps of a run logged and printed."""
+    from nbflow.app import default
+    from nbflow.cli.follow import log_line
+    from nbflow.cli.records import event_record
+
+    with default() as nbflow:
+        for event in _events(nbflow, run, follow=follow, only_logs=True):
+            if event.type == "trimmed":
+                warn("Older lines are gone: the log of a run is bounded.")
+            elif event.type == "log":
+                json_line(event_record(event)) if as_json else say(log_line(event))
+
+
+def cancel(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids, or beginnings of ids.")],
+    reason: Annotated[str, typer.Option(help="Why; the run's events keep it.")] = "",
+) -> None:
+    """End runs: nothing of them starts any more, and what runs is interrupted."""
+    from nbflow.app import default
+
+    errors: list[NbflowError] = []
+    with default() as nbflow:
+        for wanted in runs:
+            try:
+                found = nbflow.index.resolve(wanted)
+                nbflow.cancel(found, reason)
+            except NbflowError as error:
+                errors.append(error)
+                continue
+            say(f"Run {found} is canceled.")
+    for error in errors[:-1]:
+        warn(f"Error: {block(error)}")
+    if errors:
+        raise errors[-1]
+
+
+def _events(nbflow: Nbflow, run: str, *, follow: bool, only_logs: bool = False) -> Iterator[Event]:
+    from nbflow.store.log import RunLog
+
+    found = nbflow.index.resolve(run)
+    if follow:
+        return nbflow.follower.follow(found)
+    log = RunLog(nbflow.store)
+    return log.only_logs(found) if only_logs else log.read(found)
+
+
+def _took(row: RunRow) -> int | None:
+    return None if row.started_ms is None or row.ended_ms is None else row.ended_ms - row.started_ms
+
+
+def _show(row: RunRow, view: View, status: str) -> None:
+    from nbflow.cli.payloads import shown
+    from nbflow.picture.style import duration
+    from nbflow.picture.tally import elapsed_ms
+
+    took = duration(elapsed_ms(view))
+    say(f"Run {row.id} of {plain(row.flow)}: {status}" + (f" after {took}" if took else ""))
+    properties(
+        {
+            "started": moment(view.started_ms),
+            "by": _who(row),
+            "tags": ", ".join(row.tags),
+            "key": row.key,
+            "input": shown(view.input),
+            "state": shown(view.state) if view.state else "",
+        }
+    )
+    show_steps(view)
+    _show_end(view)
+
+
+def show_steps(view: View) -> None:
+    """The steps with what their tasks come to."""
+    from nbflow.picture.style import duration
+    from nbflow.picture.tally import tallies
+
+    rows: list[tuple[Any, ...]] = []
+    for name, tally in tallies(view).items():
+        note = (tally.error or tally.skipped).strip().split("\n")[0]
+        done = f"{tally.completed}/{tally.total}" if tally.total else ""
+        rows.append((name, tally.status, done, duration(tally.duration_ms()), note))
+    if rows:
+        say()
+        table(("step", "status", "tasks", "duration", ""), rows, right=("tasks", "duration"))
+
+
+def _show_end(view: View) -> None:
+    from nbflow.cli.payloads import shown
+    from nbflow.watch.results import failure_of_run, result_of_run
+
+    if view.status == "completed":
+        result: Any = result_of_run(view, lambda tree: tree)
+        say(f"\nResult: {shown(result)}")
+    elif view.status == "failed":
+        failure = failure_of_run(view)
+        say(f"\n{plain(failure.message)}")
+        say(block(failure.traceback.rstrip())) if failure.traceback else None
+    elif view.status == "canceled" and view.end.get("reason"):
+        say(f"\nReason: {plain(view.end['reason'])}")
+
+
+def _who(row: RunRow) -> str:
+    from nbflow.cli.records import run_record
+
+    by = run_record(row)["by"]
+    return "@".join(filter(None, (str(by.get("user", "")), str(by.get("host", ""))))) if isinstance(by, dict) else ""
