@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: setup quickstart check test bench notebooks widgets docs dev clean help
+.PHONY: setup quickstart check style types house test bench notebooks widgets docs dev clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -17,12 +17,19 @@ setup: $(BIN)/python  ## an environment with everything, and the pre-commit hook
 	@if [ -d .git ]; then $(BIN)/pre-commit install; fi
 
 quickstart: $(BIN)/python  ## run the main job of notebooks/01-quickstart.ipynb and print what happened
-	$(BIN)/pip install -e '.[examples]' && $(BIN)/nbflow quickstart
+	$(BIN)/pip install -q -e '.[examples]' && $(BIN)/nbflow quickstart
 
 check:  ## style, types, floors and sizes, in less than 30 s
+	@$(MAKE) --no-print-directory -j2 types style house
+
+style:
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+types:
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+house:
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/house
 

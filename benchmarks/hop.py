@@ -68,7 +68,9 @@ def main() -> None:
                 flow.start(run=f"r{i}")
             wait_marks(marks, 100 * LENGTH)
             rates.append(100 * LENGTH / (time.monotonic() - begin))
-        print(f"100 runs at once, 2 workers, median of {rounds} rounds: {median(rates):.0f} steps/s (launches included)")
+        print(
+            f"100 runs at once, 2 workers, median of {rounds} rounds: {median(rates):.0f} steps/s (launches included)"
+        )
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from nbflow.define.flow import FlowDefinition
+from nbflow.define.flow import FlowDefinition, checked_queue
 from nbflow.engine import control
 from nbflow.engine.launch import Launcher, Order
 from nbflow.errors import SecretMissing, TrustError
@@ -52,6 +52,10 @@ class Options:
     tags: tuple[str, ...] = ()
     queue: str = ""
 
+    def __post_init__(self) -> None:
+        if self.queue:
+            checked_queue(self.queue)
+
 
 class Nbflow:
     """A connection to one namespace of one server, with everything that needs it.
@@ -78,7 +82,7 @@ class Nbflow:
         self._codecs: OrderedDict[str, Codec] = OrderedDict()
         self._warned: set[str] = set()
 
-    def __enter__(self) -> Nbflow:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -92,11 +96,22 @@ class Nbflow:
     @cached_property
     def stack(self) -> Stack:
         """The local stack of the project directory, running or not."""
-        return Stack(self.project, workers=settings().workers, idle_s=settings().idle_minutes * 60, namespace=self.namespace)
+        return Stack(
+            self.project, workers=settings().workers, idle_s=settings().idle_minutes * 60, namespace=self.namespace
+        )
 
-    @cached_property
+    @property
     def store(self) -> Store:
         """The server, checked: it answers, it is new enough, its keys are of our format."""
+        return self._store
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a server was asked for anything yet."""
+        return "_store" in self.__dict__
+
+    @cached_property
+    def _store(self) -> Store:
         store = Store(self._url or self.stack.ensure(), self.namespace)
         store.check()
         return store
@@ -125,8 +140,13 @@ class Nbflow:
         """NBFLOW_ARTIFACTS, or a folder of the project where the stack is local."""
         return settings().artifacts or (None if self._url else str(self.project.folder / "artifacts"))
 
-    @cached_property
+    @property
     def follower(self) -> Follower:
+        """Follows runs, on one connection for all who do."""
+        return self._follower
+
+    @cached_property
+    def _follower(self) -> Follower:
         return Follower(self.store)
 
     @cached_property
@@ -139,7 +159,7 @@ class Nbflow:
 
     def close(self) -> None:
         """Close the connections. The object connects again when it is used again."""
-        for name in ("follower", "store"):
+        for name in ("_follower", "_store"):
             part = self.__dict__.pop(name, None)
             if part is not None:
                 part.close()
@@ -164,7 +184,14 @@ class Nbflow:
         self._remember(bundle.digest, bundle.types)
         chosen = options or Options()
         order = Order(
-            flow.name, compile_plan(spec), bundle, checked, picture_of(spec).to_json(), chosen.key, chosen.tags, chosen.queue
+            flow.name,
+            compile_plan(spec),
+            bundle,
+            checked,
+            picture_of(spec).to_json(),
+            chosen.key,
+            chosen.tags,
+            chosen.queue,
         )
         codec = Codec(types=bundle.types, signer=self.signer, artifacts=self.artifacts, open_pickles=True)
         return Run(self._launcher.launch(order, codec), self, flow=flow.name)
@@ -213,7 +240,9 @@ class Nbflow:
         if codec is None:
             with translated(self.store.url):
                 digest = self.store.text.hget(self.store.keys.run(run_id), "bundle") or ""
-            codec = Codec(types=self._types_of(str(digest)), signer=self.signer, artifacts=self.artifacts, open_pickles=True)
+            codec = Codec(
+                types=self._types_of(str(digest)), signer=self.signer, artifacts=self.artifacts, open_pickles=True
+            )
             self._codecs[run_id] = codec
             if len(self._codecs) > _TABLES:
                 self._codecs.popitem(last=False)
@@ -225,7 +254,9 @@ class Nbflow:
 
             blob = self.store.client.get(self.store.keys.bundle(digest))
             try:
-                self._remember(digest, open_bundle(blob, digest, self.signer).types if isinstance(blob, bytes) else TypeTable())
+                self._remember(
+                    digest, open_bundle(blob, digest, self.signer).types if isinstance(blob, bytes) else TypeTable()
+                )
             except TrustError as error:
                 warnings.warn(f"Classes of the run's own code are not known here. {error}", stacklevel=2)
                 self._remember(digest, TypeTable())

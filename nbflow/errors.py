@@ -279,7 +279,7 @@ class InternalError(NbflowError):
     code = "internal"
 
 
-class GiveUp(Exception):  # noqa: N818 - a word that a step says, not a complaint
+class GiveUp(Exception):
     """A step raises it to fail for good, whatever its retry policy says."""
 
 

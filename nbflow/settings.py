@@ -19,7 +19,7 @@ from nbflow.errors import NbflowError
 __all__ = ["INTERNAL_VARIABLES", "PREFIX", "Settings", "read_settings", "settings", "unknown_variables"]
 
 PREFIX = "NBFLOW_"
-INTERNAL_VARIABLES = frozenset({"NBFLOW_CLIENT_NAME"})
+INTERNAL_VARIABLES = frozenset({"NBFLOW_CLIENT_NAME", "NBFLOW_QUEUES", "NBFLOW_WORKER_OF"})
 """Set by nbflow for the processes it starts; not for people."""
 
 _SECRET_LENGTH = 16

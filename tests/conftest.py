@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nbflow.store.connect import Store
-from tests.servers import RunningServer, start_server
+from tests.servers import Kind, RunningServer, start_server
 from tests.site import Site, open_site, wait_until
 
 KINDS = ["valkey", "redis"]
@@ -24,7 +24,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Runn
         server.stop()
 
 
-def _server(kind: str, servers: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
+def _server(kind: Kind, servers: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFactory) -> RunningServer:
     if kind == "redis" and shutil.which("redis-server") is None:
         if os.environ.get("CI"):
             pytest.fail("redis-server is missing, and CI must test on it")
@@ -40,7 +40,9 @@ def valkey(servers: dict[str, RunningServer], tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(params=KINDS)
-def store(request: pytest.FixtureRequest, servers: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def store(
+    request: pytest.FixtureRequest, servers: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
     """A store on an empty server; each test that takes it runs on Valkey and on Redis."""
     server = _server(request.param, servers, tmp_path_factory)
     made = Store(server.url)

@@ -33,7 +33,7 @@ class Machine:
         self.plan = compile_plan(flow)
         self.queues = sorted({step.queue for step in flow.steps}) or ["default"]
         self.leases = 0
-        store.client.hset(store.keys.plan(self.plan.digest), mapping=dict(self.plan.table))
+        store.client.hset(store.keys.plan(self.plan.digest), items=[part for pair in self.plan.table.items() for part in pair])
         store.client.set(store.keys.bundle("b"), b"bundle")
 
     def launch(self, run: str = "r1", value: str = "{}", key: str = "") -> list[Any]:
@@ -55,9 +55,19 @@ class Machine:
         )
         return self._claimed(reply, worker, self.leases)
 
-    def settle(self, task: Claimed, emits: list[Any] | None = None, *, outcome: str = "completed", data: str = "", want: bool = False) -> tuple[str, Claimed | None]:
+    def settle(
+        self,
+        task: Claimed,
+        emits: list[Any] | None = None,
+        *,
+        outcome: str = "completed",
+        data: str = "",
+        want: bool = False,
+    ) -> tuple[str, Claimed | None]:
         self.leases += 1
-        data = data or ('{"result":null}' if outcome == "completed" else '{"error":"E: boom","traceback":"","reason":"error"}')
+        data = data or (
+            '{"result":null}' if outcome == "completed" else '{"error":"E: boom","traceback":"","reason":"error"}'
+        )
         status, reply, _ = self.store.run_script(
             "settle", *(emits or []), keys=[self.store.keys.rq_queue(q) for q in self.queues], worker=task.worker,
             want="1" if want else "0", job=task.job, lease=task.lease, next=self.leases, run=task.run, task=task.task,
@@ -79,14 +89,14 @@ class Machine:
         """The events in short: `step.queued parse[3]`."""
         return [f"{event.type} {event.task}".strip() for event in self.events(run)]
 
-    def run_field(self, field: str, run: str = "r1") -> str | None:
+    def run_field(self, field: str, run: str = "r1") -> Any:
         return self.store.text.hget(self.store.keys.run(run), field)
 
     @staticmethod
     def _claimed(reply: Any, worker: str, lease: int) -> Claimed | None:
         if not reply:
             return None
-        texts = [None if part is None else part.decode() for part in reply]
+        texts: list[Any] = [None if part is None else part.decode() for part in reply]
         return Claimed(texts[0], texts[1], texts[2], int(texts[3]), texts[4], lease, worker, texts[13:])
 
 

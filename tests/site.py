@@ -60,14 +60,24 @@ class Site:
         return Flow(f"t{uuid.uuid4().hex[:10]}", **options)
 
     def start_workers(
-        self, concurrency: int = 2, *, queues: str = "default", python: str = sys.executable, cwd: str | None = None, **environment: str
+        self,
+        concurrency: int = 2,
+        *,
+        queues: str = "default",
+        python: str = sys.executable,
+        cwd: str | None = None,
+        **environment: str,
     ) -> Workers:
         log = self.folder / f"workers-{uuid.uuid4().hex[:6]}.log"
         command = [python, "-P", "-m", "nbflow.worker.supervisor", "--url", self.server.url]
         command += ["--concurrency", str(concurrency), "--queues", queues]
         with log.open("wb") as out:
             process = subprocess.Popen(
-                command, env=os.environ | {"NBFLOW_SECRET": SECRET} | environment, cwd=cwd or str(self.folder), stdout=out, stderr=out
+                command,
+                env=os.environ | {"NBFLOW_SECRET": SECRET} | environment,
+                cwd=cwd or str(self.folder),
+                stdout=out,
+                stderr=out,
             )
         workers = Workers(process, log)
         return workers

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nbflow.cli.payloads import shown
 from nbflow.cli.terminal import COLOURS, block, console, plain, say, warn
@@ -70,12 +70,8 @@ def tell_end(view: View) -> None:
 def log_line(event: Event) -> str:
     """`12:03:04.123 parse[7] info read the file rows=3`."""
     data = event.data
-    fields: Any = data.get("fields") or {}
-    more = (
-        " ".join(f"{plain(name)}={shown(value, 100)}" for name, value in fields.items())
-        if isinstance(fields, dict)
-        else ""
-    )
+    fields = cast("dict[str, Any]", data.get("fields") or {})
+    more = " ".join(f"{plain(name)}={shown(value, 100)}" for name, value in fields.items())
     parts = (_clock(event), event.task, str(data.get("level", "")), str(data.get("message", "")))
     return " ".join(filter(None, (*map(plain, parts), more)))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import sys
+import traceback
 import warnings
 from typing import Annotated, Any, NoReturn
 
@@ -90,10 +91,11 @@ def main(words: list[str] | None = None) -> NoReturn:
         typer.main.get_command(app)(args=words, prog_name="nbflow")
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last place where one is told
         if any(_debug):
-            raise
-        _tell(error)
+            warn(block(traceback.format_exc()))
+        else:
+            _tell(error)
         sys.exit(exit_code(error))
     sys.exit(0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -23,7 +23,7 @@ MOST_ROWS = 12
 
 
 def quickstart() -> None:
-    """Run the flow of the quickstart notebook on local workers and print what happened."""
+    """Run the flow of the first notebook on local workers."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise PackageMissing(
@@ -72,8 +72,8 @@ def _insist_on_workers(nbflow: Nbflow) -> None:
         raise CommandRefused("The local stack has no workers.", hint="Run `nbflow up --workers 2`, then try again.")
 
 
-def _show_result(result: object) -> None:
+def _show_result(result: Any) -> None:
     """The first rows of a frame, or the value."""
-    head = getattr(result, "head", None)
-    text = head(MOST_ROWS).to_string() if callable(head) and hasattr(result, "to_string") else repr(result)[:2000]
+    is_frame = hasattr(result, "head") and hasattr(result, "to_string")
+    text = result.head(MOST_ROWS).to_string() if is_frame else repr(result)[:2000]
     say(f"\n{block(text)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -95,10 +95,10 @@ def logs(run: RunId, follow: Follow = False, as_json: JsonLines = False) -> None
 
 
 def cancel(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ids, or beginnings of ids.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Ids, or beginnings of ids.")],
     reason: Annotated[str, typer.Option(help="Why; the run's events keep it.")] = "",
 ) -> None:
-    """End runs: nothing of them starts any more, and what runs is interrupted."""
+    """End runs; what runs of them is interrupted."""
     from nbflow.app import default
 
     errors: list[NbflowError] = []
@@ -186,4 +186,5 @@ def _who(row: RunRow) -> str:
     from nbflow.cli.records import run_record
 
     by = run_record(row)["by"]
-    return "@".join(filter(None, (str(by.get("user", "")), str(by.get("host", ""))))) if isinstance(by, dict) else ""
+    told = cast("dict[str, Any]", by) if isinstance(by, dict) else {}
+    return "@".join(filter(None, (str(told.get("user", "")), str(told.get("host", "")))))

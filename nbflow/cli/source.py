@@ -28,11 +28,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from nbflow.cli.cells import Cell, notebook_cells, script_tree
 from nbflow.define import registry
 from nbflow.define.flow import FlowDefinition
 from nbflow.define.registry import CellId
-from nbflow.errors import CommandRefused, DefinitionError, UnknownFlow, nearest
+from nbflow.errors import DefinitionError, UnknownFlow, nearest
 from nbflow.flow import Flow, LaunchDisabled, launches_disabled
 
 __all__ = ["Skipped", "Source", "opened"]
@@ -70,7 +72,7 @@ class Source:
         if name in self.flows:
             return self.flows[name]
         told = "".join(f"\n  {skipped.cell}: {skipped.reason}" for skipped in self.skipped)
-        skipped = f" Cells that were skipped:{told}\n" if told else ""
+        skipped = f" Cells that were skipped:{told}" if told else ""
         hint = nearest(name, self.flows) or f"Add `Flow({name!r})` to it, or give another --from."
         raise UnknownFlow(f"{self.name} defines no flow {name!r}.{skipped}", hint=hint)
 
@@ -97,7 +99,7 @@ def _read(where: str, path: Path, reader: _Reader) -> None:
     elif path.suffix == ".py" and path.is_file():
         reader.run_script(path)
     elif path.suffix in (".ipynb", ".py") or "/" in where or not all(part.isidentifier() for part in where.split(".")):
-        raise CommandRefused(f"There is no notebook or script {where!r}.", hint="Correct the path.")
+        raise typer.BadParameter(f"there is no notebook or script {where!r}.", param_hint="X")
     else:
         _import(where)
 
@@ -183,10 +185,8 @@ def _import(name: str) -> None:
             raise DefinitionError(
                 f"Module {name!r} needs {error.name!r}, which is not installed here.", hint=f"Install {error.name}."
             ) from error
-        message = f"There is no notebook, script or module {name!r}."
-        raise CommandRefused(
-            message, hint="Give a path that ends in .ipynb or .py, or a module's dotted name."
-        ) from None
+        message = f"there is no module {name!r}; a notebook or script is given by a path that ends in .ipynb or .py."
+        raise typer.BadParameter(message, param_hint="X") from None
     except Exception as error:
         message = f"Module {name!r} cannot be imported: {_said(error)}."
         raise DefinitionError(message, hint="Correct it; `nbflow --debug …` shows the traceback.") from error

@@ -21,7 +21,7 @@ def up(
     workers: Annotated[int | None, typer.Option(min=0, help="How many local workers run.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Start the local server and workers of this project; with --workers, change their number."""
+    """Start the local server and workers, or change their number."""
     stack = _stack()
     if workers is None:
         stack.ensure()
@@ -36,7 +36,7 @@ def up(
 def down(
     now: Annotated[bool, typer.Option("--now", help="Do not wait for tasks that run: they are given back.")] = False,
 ) -> None:
-    """End the local server and workers. What was stored stays."""
+    """End the local server and workers; the data stays."""
     stack = _stack()
     was_up = stack.down(now=now)
     root = plain(stack.project.root)

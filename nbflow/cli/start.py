@@ -10,7 +10,7 @@ import typer
 from nbflow.cli.flows import FROM, read
 from nbflow.cli.inputs import read_inputs
 from nbflow.cli.terminal import document, plain, say, warn
-from nbflow.errors import CommandRefused
+from nbflow.errors import UnknownFlow
 
 if TYPE_CHECKING:
     from nbflow.cli.inputs import TypedInput
@@ -23,7 +23,7 @@ __all__ = ["start", "wait_for"]
 
 def start(
     flow: Annotated[str, typer.Argument(metavar="FLOW", help="The name of the flow.")],
-    pairs: Annotated[list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="Its input, by name.")] = None,
+    pairs: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Its input, by name.")] = None,
     *,
     source: Annotated[str | None, typer.Option("--from", metavar="X", help=FROM)] = None,
     inputs: Annotated[
@@ -40,7 +40,7 @@ def start(
     """Start a run of FLOW, as X defines it."""
     typed = read_inputs(inputs or (), pairs or ())
     if source is None:
-        raise CommandRefused(
+        raise UnknownFlow(
             f"Nothing says where the flow {flow!r} is defined.",
             hint="Add --from with a notebook, a script or a module.",
         )

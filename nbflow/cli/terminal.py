@@ -17,7 +17,20 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["COLOURS", "block", "console", "document", "grid", "json_line", "moment", "plain", "say", "table", "warn"]
+__all__ = [
+    "COLOURS",
+    "block",
+    "console",
+    "document",
+    "grid",
+    "json_line",
+    "moment",
+    "plain",
+    "properties",
+    "say",
+    "table",
+    "warn",
+]
 
 COLOURS = {
     "completed": "green",
@@ -81,9 +94,9 @@ def console(stream: TextIO | None = None) -> Console:
     """A console of rich that takes text as it is. What is no terminal gets whole lines, however long."""
     from rich.console import Console
 
-    stream = stream or sys.stdout
-    width = None if stream.isatty() else _UNWRAPPED
-    return Console(file=stream, markup=False, highlight=False, emoji=False, soft_wrap=False, width=width)
+    shown_on: TextIO = stream or sys.stdout
+    width = None if shown_on.isatty() else _UNWRAPPED
+    return Console(file=shown_on, markup=False, highlight=False, emoji=False, soft_wrap=False, width=width)
 
 
 def grid(titles: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()) -> Table:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,9 +27,9 @@ def worker(
     url: Annotated[str | None, typer.Option(help="The server, instead of NBFLOW_REDIS_URL.")] = None,
     namespace: Annotated[str | None, typer.Option(help="Instead of NBFLOW_NAMESPACE.")] = None,
 ) -> None:
-    """Run workers in the foreground, on the server of NBFLOW_REDIS_URL or --url, else on the local one.
+    """Run workers in the foreground.
 
-    SIGTERM or Ctrl-C lets each end the task it has; a second one kills.
+    They serve the server of NBFLOW_REDIS_URL or --url, else the local one of this project. SIGTERM or Ctrl-C lets each end the task it has; a second one kills.
     """
     from nbflow.app import Nbflow
     from nbflow.settings import settings
@@ -110,9 +110,10 @@ def drain(
                 f"There is no worker {name!r}.",
                 hint=nearest(name, known) or "`nbflow workers list` shows which there are.",
             )
+        client: Any = nbflow.store.client
         for other in meant:
             with translated(nbflow.store.url):
-                heard = nbflow.store.client.publish(f"{RQ}:pubsub:{other}", json.dumps({"command": "shutdown"}))
+                heard = client.publish(f"{RQ}:pubsub:{other}", json.dumps({"command": "shutdown"}))
             say(f"{plain(other)} was told to end." if heard else f"Nobody hears for {plain(other)}: it may be dead.")
 
 

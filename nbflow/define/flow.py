@@ -18,7 +18,7 @@ from nbflow.define.graph import build_graph
 from nbflow.define.registry import CellId, FlowRecord
 from nbflow.errors import DefinitionError, nearest
 from nbflow.model.definition import FlowSpec, StepSpec, is_topic_name
-from nbflow.model.ids import is_step_name
+from nbflow.model.ids import is_queue_name, is_step_name
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nbflow.define.inputs import FlowInput
     from nbflow.define.lint import Finding
 
-__all__ = ["FlowDefinition", "StepDeclaration", "StepDecorator", "StepFunction", "step"]
+__all__ = ["FlowDefinition", "StepDeclaration", "StepDecorator", "StepFunction", "checked_queue", "step"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,7 +100,7 @@ class FlowDefinition:
             raise DefinitionError(message, hint="Use at most 100 letters, digits, '_', '-' and '.'.")
         self.name = name
         self._input: FlowInput | None = None
-        self._record.options(_result_name(result, name), _checked_queue(queue))
+        self._record.options(_result_name(result, name), checked_queue(queue))
         self._record.handle = self
 
     @property
@@ -292,7 +292,7 @@ def _declare(
         within,
         _checked_emits(called, emits),
         key,
-        None if queue is None else _checked_queue(queue),
+        None if queue is None else checked_queue(queue),
         _first_line(function) if doc is None else doc,
         registry.here(),
     )
@@ -339,9 +339,11 @@ def _checked_emits(step: str, emits: str | Sequence[str]) -> tuple[str, ...]:
     return topics
 
 
-def _checked_queue(queue: str) -> str:
-    if not isinstance(queue, str) or not queue.strip() or len(queue) > 100:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise DefinitionError(f"A queue cannot be called {queue!r}.", hint="Give it a short name, such as 'default'.")
+def checked_queue(queue: str) -> str:
+    """The name of a queue, or a DefinitionError."""
+    if not isinstance(queue, str) or not is_queue_name(queue):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"A queue cannot be called {queue!r}."
+        raise DefinitionError(message, hint="Use at most 100 letters, digits, '_', '-' and '.', such as 'default'.")
     return queue
 
 

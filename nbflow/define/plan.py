@@ -64,8 +64,7 @@ class _Wiring:
                 for topic in term.topics:
                     self.subscribers[topic].append((step, number, term))
         self.cycle_of = {name: i for i, members in enumerate(cycles(flow)) for name in members}
-        self.handles = {step.name: self._handled_by(step) for step in flow.steps}
-        self.kept_failures = {name for step in flow.steps for t in step.terms if t.form is Form.KEEP for name in self.short_sources(t)}
+        self.kept_failures = {name for step in flow.steps for name in self.kept_by(step)}
 
     def before(self, step: StepSpec) -> Iterable[str]:
         """The steps whose emissions, completion or failure `step` waits for."""
@@ -85,13 +84,15 @@ class _Wiring:
                     front += [n for a in t.topics if not a.startswith("failed:") for n in self.emitters.get(a, ())]
         return list(found)
 
-    def _handled_by(self, step: StepSpec) -> list[str]:
-        handled: dict[str, None] = {}
-        for term in step.terms:
-            if term.form is Form.KEEP:
-                handled.update(dict.fromkeys(self.short_sources(term)))
-            handled.update(dict.fromkeys(topic.partition(":")[2] for topic in term.topics if topic.startswith("failed:")))
-        return list(handled)
+    def handled_by(self, step: StepSpec) -> list[str]:
+        """The steps whose failures, also later ones, are answered for when `step` completes."""
+        topics = [topic for term in step.terms for topic in term.topics]
+        return [topic.partition(":")[2] for topic in topics if topic.startswith("failed:")]
+
+    def kept_by(self, step: StepSpec) -> list[str]:
+        """The steps whose failures up to then are answered for when `step` completes, because it took them."""
+        kept = [name for term in step.terms if term.form is Form.KEEP for name in self.short_sources(term)]
+        return list(dict.fromkeys(kept))
 
     def watched(self) -> set[str]:
         """The steps whose closing somebody waits for: all that lie before a collect, completed or failed."""
@@ -148,7 +149,9 @@ def routes(flow: FlowSpec) -> dict[str, Route]:
             spread=spread_topic(step.name) in topics,
             failed=failed_topic(step.name) in topics,
             keyed_by=_keyed_by(wiring, topics, step),
-            wanted_failures={i: tuple(wiring.short_sources(t)) for i, t in enumerate(step.terms) if t.form is Form.KEEP},
+            wanted_failures={
+                i: tuple(wiring.short_sources(t)) for i, t in enumerate(step.terms) if t.form is Form.KEEP
+            },
         )
         for step in flow.steps
     }
@@ -158,7 +161,11 @@ def _keyed_by(wiring: _Wiring, topics: dict[str, dict[str, Any]], step: StepSpec
     """Topics of `step` whose elements a subscriber names. Where the script numbers the emissions, no name can be given."""
     own = (*step.emits, step_topic(step.name), spread_topic(step.name))
     keyed = {
-        topic: tuple(s.name for s, _, t in wiring.subscribers.get(topic, ()) if s.has_key and t.form is Form.EACH and t.topics[0] == topic)
+        topic: tuple(
+            s.name
+            for s, _, t in wiring.subscribers.get(topic, ())
+            if s.has_key and t.form is Form.EACH and t.topics[0] == topic
+        )
         for topic in own
         if not topics.get(topic, {}).get("numbered")
     }
@@ -218,8 +225,8 @@ def _step(wiring: _Wiring, step: StepSpec, position: int, watched: set[str], top
         entry |= {"each": list(each), "order": each[0] if len(each) == 1 else f"@{step.name}"}
     if step.has_key:
         entry["key"] = 1
-    if wiring.handles[step.name]:
-        entry["handles"] = wiring.handles[step.name]
+    answers = {"handles": wiring.handled_by(step), "keeps": wiring.kept_by(step)}
+    entry |= {how: names for how, names in answers.items() if names}
     if step.name in watched:
         entry["w"] = 1
     return entry | _closing(wiring, step, topics)

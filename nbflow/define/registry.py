@@ -32,6 +32,7 @@ __all__ = [
     "here",
     "register",
     "reset",
+    "use_shelf",
 ]
 
 
@@ -50,7 +51,8 @@ cell_locator: Callable[[], CellId | None] = _nowhere
 """Says which cell is running. The notebook assigns it (`registry.cell_locator = ...`)."""
 
 _lock = threading.RLock()
-_flows: dict[str, FlowRecord] = {}
+_own: dict[str, FlowRecord] = {}
+_shelf: list[dict[str, FlowRecord]] = [_own]
 _newest_execution: dict[str, str] = {}
 
 
@@ -165,7 +167,7 @@ def here() -> CellId | None:
 def define(name: str) -> FlowRecord:
     """The record of a flow, made if there is none. The steps it has stay."""
     with _lock:
-        return _flows.setdefault(name, FlowRecord(name))
+        return _shelf[-1].setdefault(name, FlowRecord(name))
 
 
 def register(declarations: Sequence[StepDeclaration]) -> None:
@@ -200,8 +202,15 @@ def end_cell(cell: CellId) -> None:
         if _newest_execution.get(cell.cell) == cell.execution:
             return
         _newest_execution[cell.cell] = cell.execution
-        for record in _flows.values():
+        for record in _shelf[-1].values():
             record.drop_stale(cell)
+
+
+def use_shelf(flows: dict[str, FlowRecord] | None) -> None:
+    """Have what is defined from now on go to another place (the code of a bundle that is opened here may declare its
+    flow again), until None brings back the process's own."""
+    with _lock:
+        _shelf[:] = [_own] if flows is None else [_own, flows]
 
 
 def forget(flow: str, step: str) -> None:
@@ -217,22 +226,24 @@ def forget(flow: str, step: str) -> None:
 def flows() -> list[FlowRecord]:
     """All flows in the order of their definition."""
     with _lock:
-        return list(_flows.values())
+        return list(_shelf[-1].values())
 
 
 def get(name: str) -> FlowRecord:
     """The record of a flow that is defined."""
     with _lock:
-        if name not in _flows:
-            hint = nearest(name, _flows) or "Run the cell that defines it."
+        flows = _shelf[-1]
+        if name not in flows:
+            hint = nearest(name, flows) or "Run the cell that defines it."
             raise UnknownFlow(f"No flow {name!r} is defined in this process.", hint=hint)
-        return _flows[name]
+        return flows[name]
 
 
 def reset() -> None:
     """Forget everything, the cell locator too. For tests."""
     global cell_locator
     with _lock:
-        _flows.clear()
+        _own.clear()
+        del _shelf[1:]
         _newest_execution.clear()
         cell_locator = _nowhere

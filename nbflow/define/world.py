@@ -19,6 +19,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from nbflow.define import registry
+from nbflow.define.registry import FlowRecord
 from nbflow.define.sources import ModuleSource
 from nbflow.errors import CommandRefused, DefinitionError, InternalError
 
@@ -48,6 +50,7 @@ class World:
         self.main = ModuleType(_MAIN)
         self._modules: dict[str, ModuleType] = {_MAIN: self.main}
         self._displaced: dict[str, ModuleType] = {}
+        self._flows: dict[str, FlowRecord] = {}  # flows that modules of the bundle declare again stay in here
         self._foreign: tuple[str, ...] | None = None
         self._lines = {path: _cache_entry(path, text) for path, text in lines.items()}
         for source in self.sources.values():
@@ -95,6 +98,7 @@ class World:
                 self._modules[name] = module
         sys.modules.update(self._displaced)
         self._displaced.clear()
+        registry.use_shelf(None)
         for path in self._lines:
             linecache.cache.pop(path, None)
         linecache.cache.update(self._displaced_lines)
@@ -110,6 +114,7 @@ class World:
             if module is not None:
                 self._displaced[name] = module
         sys.modules.update(self._modules)
+        registry.use_shelf(self._flows)
         for path, entry in self._lines.items():
             if path in linecache.cache:
                 self._displaced_lines[path] = linecache.cache[path]

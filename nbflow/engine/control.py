@@ -20,10 +20,12 @@ def cancel(store: Store, run: str, reason: str = "", by: dict[str, str] | None =
     if reply[0] == b"UNKNOWN":
         raise UnknownRun(f"There is no run {run!r}.", hint="nbflow.runs() lists them.")
     if reply[0] == b"ENDED":
-        raise RunEnded(f"The run {run[:8]} is {reply[1].decode()} already.", hint="Start it again with flow.start(...).")
+        raise RunEnded(
+            f"The run {run[:8]} is {reply[1].decode()} already.", hint="Start it again with flow.start(...)."
+        )
     with translated(store.url):
         for worker, lease in zip(reply[1::2], reply[2::2], strict=True):
             order = {"command": "stop-job", "lease": int(lease)}
-            store.client.publish(f"{RQ}:pubsub:{worker.decode()}", json.dumps(order))
+            store.text.publish(f"{RQ}:pubsub:{worker.decode()}", json.dumps(order))  # pyright: ignore[reportUnknownMemberType]
         while store.client.exists(f"{store.keys.namespace}:slices") and store.run_script("slice"):
             pass

@@ -136,7 +136,7 @@ class Keeper:
 
     def _spawn_supervisor(self) -> Child:
         words = ["--url", self.url, "--namespace", self.orders.namespace]
-        words += ["--concurrency", str(self.workers), "--queues", "default"]
+        words += ["--concurrency", str(self.workers), "--queues", "*"]
         return spawn(
             [sys.executable, "-P", "-m", self.orders.supervisor, *words],
             self.files.workers_log,

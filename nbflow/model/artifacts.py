@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from nbflow.errors import ArtifactMissing, PayloadError
 
-__all__ = ["ArtifactStore", "Blob", "MemoryArtifacts", "Refused", "Unopened", "digest_of", "references"]
+__all__ = ["ArtifactStore", "Blob", "MemoryArtifacts", "Refused", "StagedArtifacts", "Unopened", "digest_of", "references"]
 
 Blob = bytes | bytearray | memoryview
 
@@ -51,6 +51,35 @@ class MemoryArtifacts:
             raise ArtifactMissing(
                 f"The artifact {digest[:12]} is not in this process.", hint="Read it in the process that made it."
             ) from None
+
+
+class StagedArtifacts:
+    """Keeps what is put until `flush`, so that a value of which another part cannot travel leaves nothing behind."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self._waiting: dict[str, tuple[Blob, dict[str, Any]]] = {}
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return sum(len(blob) for blob, _ in self._waiting.values())
+
+    @property
+    def digests(self) -> list[str]:
+        return list(self._waiting)
+
+    def put(self, digest: str, blob: Blob, ref: dict[str, Any]) -> None:
+        self._waiting.setdefault(digest, (blob, ref))
+
+    def get(self, digest: str) -> Blob:
+        return self._waiting[digest][0] if digest in self._waiting else self._store.get(digest)
+
+    def flush(self) -> None:
+        """Put what waits into the store."""
+        for digest, (blob, ref) in self._waiting.items():
+            self._store.put(digest, blob, ref)
+        self._waiting.clear()
 
 
 class Refused(Exception):

@@ -13,7 +13,17 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["FlowSpec", "Form", "StepSpec", "Term", "failed_topic", "is_topic_name", "spread_topic", "step_topic", "topic_label"]
+__all__ = [
+    "FlowSpec",
+    "Form",
+    "StepSpec",
+    "Term",
+    "failed_topic",
+    "is_topic_name",
+    "spread_topic",
+    "step_topic",
+    "topic_label",
+]
 
 _TOPIC = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*", re.ASCII)
 

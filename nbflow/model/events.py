@@ -10,14 +10,31 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from nbflow.model.ids import split_task, step_id
 
-__all__ = ["BOUNDED_TYPES", "ENDS", "FLOW_TYPES", "STEP_TYPES", "Event", "event_from_fields", "event_from_notice", "id_key"]
+__all__ = [
+    "BOUNDED_TYPES",
+    "ENDS",
+    "FLOW_TYPES",
+    "STEP_TYPES",
+    "Event",
+    "event_from_fields",
+    "event_from_notice",
+    "id_key",
+]
 
 FLOW_TYPES = ("flow.start", "flow.completed", "flow.failed", "flow.cancel", "flow.stalled", "flow.recovered")
-STEP_TYPES = ("step.queued", "step.started", "step.completed", "step.retry", "step.failed", "step.canceled", "step.skipped")
+STEP_TYPES = (
+    "step.queued",
+    "step.started",
+    "step.completed",
+    "step.retry",
+    "step.failed",
+    "step.canceled",
+    "step.skipped",
+)
 ENDS = {"flow.completed": "completed", "flow.failed": "failed", "flow.cancel": "canceled"}
 BOUNDED_TYPES = ("log", "progress", "metric", "trimmed")
 """These lie in a second stream that is trimmed; ids of both streams are of one sequence."""
@@ -81,7 +98,7 @@ def event_from_fields(event_id: str, fields: Mapping[str, str], run_id: str, flo
 def event_from_notice(text: str | bytes, run_id: str, flow_name: str) -> Event:
     """A message of the channel `<p>:events:<runId>` as an event."""
     raw = json.loads(text)
-    data = raw.get("data")
+    data: Any = raw.get("data")
     return Event(
         raw["id"],
         raw["type"],
@@ -89,7 +106,7 @@ def event_from_notice(text: str | bytes, run_id: str, flow_name: str) -> Event:
         flow_name,
         raw.get("task", ""),
         int(raw.get("attempt") or 0),
-        data if isinstance(data, dict) else {"raw": data},
+        _object(data),
     )
 
 
@@ -97,7 +114,10 @@ def _data(text: str) -> dict[str, Any]:
     if not text:
         return {}
     try:
-        data = json.loads(text)
+        return _object(json.loads(text))
     except ValueError:
         return {"raw": text}
-    return data if isinstance(data, dict) else {"raw": data}
+
+
+def _object(data: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", data) if isinstance(data, dict) else {"raw": data}

@@ -17,6 +17,7 @@ __all__ = [
     "index_from_people",
     "index_from_wire",
     "index_sort_key",
+    "is_queue_name",
     "is_step_name",
     "new_run_id",
     "split_task",
@@ -28,6 +29,7 @@ RunId = NewType("RunId", str)
 Index = tuple[int, ...]
 
 _STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
+_QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _ENDS_LIKE_AN_INDEX = re.compile(r"-\d+$")
 
 
@@ -40,6 +42,11 @@ def is_step_name(name: str) -> bool:
     """Whether a step may have this name: letters, digits, `_` and `-` (job ids of RQ allow no more), at most 100,
     not ending in `-` and a number, not containing `__attempt-` (both would be read as part of a step id)."""
     return bool(_STEP_NAME.fullmatch(name)) and not _ENDS_LIKE_AN_INDEX.search(name) and "__attempt-" not in name
+
+
+def is_queue_name(name: str) -> bool:
+    """Whether a queue may have this name: the scripts write it into keys and JSON as it is."""
+    return bool(_QUEUE_NAME.fullmatch(name))
 
 
 def task_name(step: str, index: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = ["run_signature_parts"]
 
 
-def run_signature_parts(run: str, flow: str, plan: str, bundle: str, input_digest: str, queue: str) -> tuple[str, ...]:
+def run_signature_parts(
+    run: str, flow: str, *, plan: str, bundle: str, input_digest: str, queue: str
+) -> tuple[str, ...]:
     """The parts in their order; the first names what is signed. `queue` is the run's own, or empty."""
     return ("run", run, flow, plan, bundle, input_digest, queue)

@@ -177,7 +177,7 @@ def _emit(view: View, event: Event, ms: int) -> None:
     task = view.tasks.get(event.task)
     if task is not None:
         task.emitted.append((name, event.data.get("payload")))
-        if isinstance(task.result, dict) and task.result.get("$emit") == name:  # the result was written once, here
+        if task.result == {"$emit": name}:  # the result was written once, here
             task.result = event.data.get("payload")
 
 

@@ -29,6 +29,8 @@ _LINE = re.compile(r"^\s*(?:[\w., ]+=\s*)?%nbflow\s+(?P<words>.*)$", re.DOTALL)
 class App(Protocol):
     """The `Nbflow` that the commands are given to, as far as they need it."""
 
+    @property
+    def is_connected(self) -> bool: ...
     def status(self) -> Any: ...
     def set_workers(self, count: int, /) -> Any: ...
     def runs(self, *, flow: str | None = None, limit: int = 50) -> Any: ...
@@ -179,7 +181,7 @@ class NbflowMagics(Magics):
         """The app, if it speaks with a server already: a key press shall not start one."""
         if self._app is None and "nbflow.app" in sys.modules:
             app = self._make_app()
-            if "store" in vars(app):  # made at its first use, and kept there
+            if app.is_connected:
                 self._app = app
         return self._app
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from nbflow.errors import ArtifactMissing, PayloadError, StoreError
+from nbflow.errors import ArtifactMissing, NbflowError, PayloadError, SignatureMismatch, StoreError
 from nbflow.model.artifacts import Blob, digest_of
 
 __all__ = ["BlobCache", "RedisClient", "StoredArtifacts"]
@@ -232,7 +232,7 @@ class _Remote:
     def _translated(self) -> Any:
         try:
             yield
-        except (FileNotFoundError, StoreError):
+        except (FileNotFoundError, NbflowError):
             raise
         except Exception as error:  # each file system has its own
             raise StoreError(f"The artifact store {self._url} does not answer: {error}.", hint="Check it.") from error
@@ -264,5 +264,7 @@ def _shelf(directory: str | Path | None) -> _Directory | _Remote | None:
 
 def _verified(digest: str, blob: Any) -> Any:
     if digest_of(blob) != digest:
-        raise StoreError(f"The artifact {digest[:12]} has changed since it was written.", hint="Run the step again.")
+        raise SignatureMismatch(
+            f"The artifact {digest[:12]} is not what was written: its bytes have changed.", hint="Run the step again."
+        )
     return blob

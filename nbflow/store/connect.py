@@ -12,12 +12,13 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import NoPermissionError, NoScriptError
 from redis.retry import Retry
 
-from nbflow.errors import AccessDenied, FormatMismatch, ServerTooOld, ServerUnreachable, StoreError
+from nbflow.errors import FormatMismatch, ServerTooOld
 from nbflow.store.keys import FORMAT, Keys
 from nbflow.store.scripts import Script, load_scripts
-from nbflow.store.wire import parse_url, shown_url
+from nbflow.store.wire import denied, parse_url, refusal, shown_url, unreachable
 
 __all__ = ["Store", "translated"]
 
@@ -27,24 +28,12 @@ def translated(url: str) -> Generator[None]:
     """redis-py's exceptions as ours, once, at the door."""
     try:
         yield
-    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        raise _access_denied(url, error) from error
+    except (redis.AuthenticationError, NoPermissionError) as error:
+        raise denied(url, error) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise ServerUnreachable(
-            f"No server answers at {shown_url(url)} ({error}).",
-            hint="Start it, or correct NBFLOW_REDIS_URL; without that variable nbflow starts a server of its own.",
-        ) from error
+        raise unreachable(url, error) from error
     except redis.ResponseError as error:
-        if "WRONGPASS" in str(error) or "NOAUTH" in str(error) or "NOPERM" in str(error):
-            raise _access_denied(url, error) from error
-        raise StoreError(f"The server at {shown_url(url)} refused a command: {error}.") from error
-
-
-def _access_denied(url: str, error: Exception) -> AccessDenied:
-    return AccessDenied(
-        f"The server at {shown_url(url)} refuses the user or the password ({error}).",
-        hint="Correct the user and password in NBFLOW_REDIS_URL.",
-    )
+        raise refusal(url, error) from error
 
 
 class Store:
@@ -56,17 +45,17 @@ class Store:
         self.keys = Keys(namespace)
         self.scripts: dict[str, Script] = load_scripts(self.keys)
         options: dict[str, Any] = {"retry": Retry(ExponentialBackoff(cap=0.5, base=0.02), 3)}
-        self.client = redis.Redis.from_url(url, **options)
-        self.text = redis.Redis.from_url(url, decode_responses=True, **options)
+        self.client: redis.Redis = _client(url, **options)
+        self.text: redis.Redis = _client(url, decode_responses=True, **options)
 
     def blocking(self) -> redis.Redis:
         """A client whose reads wait as long as it takes."""
-        return redis.Redis.from_url(self.url, socket_timeout=None, health_check_interval=0)
+        return _client(self.url, socket_timeout=None, health_check_interval=0)
 
     def check(self) -> str:
         """The server's version as text, once it is known to be fit: reachable, new enough, no cluster, our format."""
         with translated(self.url):
-            info: dict[str, Any] = self.client.info("server")  # pyright: ignore[reportAssignmentType]
+            info: dict[str, Any] = _untyped(self.client).info("server")
             name, version = _server(info)
             needed = (7, 2) if name == "Valkey" else (7, 0)
             if version[:2] < needed:
@@ -84,8 +73,10 @@ class Store:
         return f"{name} {'.'.join(map(str, version))}"
 
     def _check_format(self) -> None:
-        self.client.setnx(self.keys.format(), FORMAT)
-        found = self.text.get(self.keys.format())
+        found = self.text.get(self.keys.format())  # read first: a full server can be looked at still
+        if found is None:
+            self.client.setnx(self.keys.format(), FORMAT)
+            found = self.text.get(self.keys.format())
         if found != str(FORMAT):
             raise FormatMismatch(
                 f"The namespace {self.keys.namespace!r} holds keys of format {found}; this nbflow writes format {FORMAT}.",
@@ -98,14 +89,23 @@ class Store:
         command = script.command(*rest, keys=keys, **named)
         with translated(self.url):
             try:
-                return self.client.execute_command(*command)
-            except redis.exceptions.NoScriptError:
+                return _untyped(self.client).execute_command(*command)
+            except NoScriptError:
                 self.client.script_load(script.text)
-                return self.client.execute_command(*command)
+                return _untyped(self.client).execute_command(*command)
 
     def close(self) -> None:
         self.client.close()
         self.text.close()
+
+
+def _client(url: str, **options: Any) -> redis.Redis:
+    return _untyped(redis.Redis).from_url(url, **options)
+
+
+def _untyped(thing: Any) -> Any:
+    """redis-py types its replies for both of its worlds at once; each reply is given its type where it is taken."""
+    return thing
 
 
 def _server(info: dict[str, Any]) -> tuple[str, tuple[int, ...]]:

@@ -55,6 +55,10 @@ class Keys:
     def state(self, run: str) -> str:
         return f"{self.namespace}:state:{run}"
 
+    def open(self, run: str) -> str:
+        """The jobs of a run that have not ended."""
+        return f"{self.namespace}:open:{run}"
+
     def owned(self, run: str) -> str:
         """The digests of the artifacts that a run refers to."""
         return f"{self.namespace}:owned:{run}"

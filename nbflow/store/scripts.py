@@ -29,6 +29,9 @@ NAMES = ("launch", "settle", "claim", "adopt", "slice", "tick", "beat", "givebac
 _LUA = Path(__file__).parent / "lua"
 _HEADER = re.compile(r"^--! (\w+):[ \t]*(.*)$", re.MULTILINE)
 
+_TAKEN_WHEN_FULL = frozenset(("beat", "cancel", "giveback", "tick"))
+"""What keeps a lease, gives back or ends something: a server without memory left takes it still."""
+
 STOCK_JOB_DATA = "(Vnbflow.worker.stock.execute\nN(t(dt."
 """The same constant pickle for every job: the entry function, no instance, no arguments. Stock tools of RQ read it;
 nbflow never does."""
@@ -64,6 +67,7 @@ def load_script(name: str, keys: Keys) -> Script:
     rest = args.pop()[1:] if args and args[-1].startswith("*") else ""
     text = "\n".join(
         [
+            _shebang(name),
             f"local P, RQ, QP, DATA = {_quoted(keys.namespace)}, {_quoted(RQ)}, {_quoted(keys.queue_prefix)}, {_quoted(STOCK_JOB_DATA)}",
             *(_read(f"parts/{part}") for part in header["uses"].split()),
             _locals(args, rest),
@@ -78,6 +82,12 @@ def upload(call: Callable[..., Any], scripts: dict[str, Script]) -> None:
     """Make them known to a server (again after it restarted)."""
     for script in scripts.values():
         call("SCRIPT", "LOAD", script.text)
+
+
+def _shebang(name: str) -> str:
+    """With this line a server without memory left refuses a script whole, before it begins. Without it the script would
+    stop at the first write that finds no room, half done."""
+    return "#!lua flags=allow-oom" if name in _TAKEN_WHEN_FULL else "#!lua"
 
 
 @cache

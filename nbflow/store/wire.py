@@ -7,6 +7,7 @@ connection. Everything that is not a worker's or supervisor's loop uses redis-py
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import time
@@ -17,13 +18,16 @@ from urllib.parse import parse_qs, unquote, urlparse
 
 import hiredis
 
-from nbflow.errors import AccessDenied, ServerUnreachable
+from nbflow.errors import AccessDenied, ServerUnreachable, StoreError
 
-__all__ = ["Address", "ReplyError", "Wire", "connect", "parse_url", "shown_url"]
+__all__ = ["Address", "ReplyError", "Wire", "connect", "denied", "is_passing", "parse_url", "refusal", "shown_url", "unreachable"]
 
 ReplyError = hiredis.HiredisError
-_pack: Callable[..., bytes] = hiredis.pack_command  # pyright: ignore[reportUnknownMemberType]
-_RETRY_SAYING = ("LOADING", "MASTERDOWN", "TRYAGAIN")
+_pack: Callable[..., bytes] = hiredis.pack_command  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+_CLIENT_NAME = os.environ.get("NBFLOW_CLIENT_NAME", "")
+"""By which a local stack knows its own workers. Read at import: a worker removes NBFLOW_* before it connects."""
+_DENIED = ("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password")
+_PASSING = ("OOM", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,16 @@ class Address:
 
 def parse_url(url: str) -> Address:
     """`redis://`, `rediss://` or `unix://` as an address."""
+    try:
+        return _address(url)
+    except ValueError as error:  # a port or a database that is no number
+        raise ServerUnreachable(
+            f"{shown_url(url)!r} is no address of a server: {error}.",
+            hint="Use redis://host:port/db, rediss://… for TLS, or unix:///path/to/socket.",
+        ) from error
+
+
+def _address(url: str) -> Address:
     parts = urlparse(url)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     username, password = unquote(parts.username or ""), unquote(parts.password or "")
@@ -73,6 +87,46 @@ def shown_url(url: str) -> str:
     return url.replace(f":{parts.password}@", ":***@", 1)
 
 
+def is_passing(error: BaseException) -> bool:
+    """Whether the server refused only for now: it is full, starts, or changes its role. Nothing was done then."""
+    return str(error).startswith(_PASSING)
+
+
+def unreachable(url: str, error: BaseException) -> ServerUnreachable:
+    """Nothing answers, as a sentence."""
+    return ServerUnreachable(
+        f"No server answers at {shown_url(url)} ({str(error).rstrip('.')}).",
+        hint="Start it, or correct NBFLOW_REDIS_URL; without that variable nbflow starts a server of its own.",
+    )
+
+
+def denied(url: str, error: BaseException) -> AccessDenied:
+    """Who we are is not accepted, or may not do what nbflow needs, as a sentence."""
+    said = str(error).rstrip(".")
+    if "permission" in said:
+        return AccessDenied(
+            f"The user of {shown_url(url)} lacks a right that nbflow needs ({said.removeprefix('NOPERM ')}).",
+            hint="Give it all commands, keys and channels of the namespace, or name another user in NBFLOW_REDIS_URL.",
+        )
+    return AccessDenied(
+        f"The server at {shown_url(url)} refuses the user or the password ({said}).",
+        hint="Correct the user and password in NBFLOW_REDIS_URL.",
+    )
+
+
+def refusal(url: str, error: BaseException) -> StoreError:
+    """An error reply of the server, as a sentence."""
+    said = str(error).rstrip(".")
+    if said.startswith("OOM") or "'maxmemory'" in said:
+        return StoreError(
+            f"The server at {shown_url(url)} is full: it has used up its maxmemory.",
+            hint="Give it more memory, or remove what it need not keep; workers hold their results until there is room.",
+        )
+    if said.startswith(_DENIED):
+        return denied(url, error)
+    return StoreError(f"The server at {shown_url(url)} refused a command: {said}.", hint="Look at the server's log.")
+
+
 def connect(url: str, timeout: float | None = None) -> Wire:
     """A wire to the server. `timeout` bounds each read in seconds; None waits as long as it takes."""
     return Wire(url, timeout)
@@ -80,12 +134,12 @@ def connect(url: str, timeout: float | None = None) -> Wire:
 
 class Wire:
     """Sends one command and reads its reply, as bytes. An error reply is raised as `ReplyError`; a broken connection as
-    `OSError`: then `again` repeats the question on a new one."""
+    `OSError`: then `again` repeats the question on a new one. `ask` does so by itself."""
 
     def __init__(self, url: str, timeout: float | None = None) -> None:
         self.url = url
         self.timeout = timeout
-        self.on_open: Callable[[Wire], None] = lambda wire: None
+        self.on_open: Callable[[Wire], None] = lambda _: None
         self._open()
 
     def _open(self) -> None:
@@ -93,29 +147,43 @@ class Wire:
         try:
             self._socket = _open_socket(address, self.timeout)
         except OSError as error:
-            raise ServerUnreachable(
-                f"No server answers at {shown_url(self.url)} ({error}).",
-                hint="Start it, or correct NBFLOW_REDIS_URL; without that variable nbflow starts a server of its own.",
-            ) from error
+            raise unreachable(self.url, error) from error
         self._reader = hiredis.Reader()
-        self._greet(address)
+        try:
+            self._greet(address)
+        except ReplyError as error:
+            if is_passing(error):
+                raise
+            raise refusal(self.url, error) from error
 
     def _greet(self, address: Address) -> None:
         if address.password:
             who = (address.username, address.password) if address.username else (address.password,)
-            try:
-                self.call("AUTH", *who)
-            except ReplyError as error:
-                raise AccessDenied(
-                    f"The server at {shown_url(self.url)} refuses the user or the password.",
-                    hint="Correct the user and password in NBFLOW_REDIS_URL.",
-                ) from error
+            self.call("AUTH", *who)
+        else:
+            self.call("PING")  # a server that wants a password says so here
         if address.db:
             self.call("SELECT", str(address.db))
+        if _CLIENT_NAME:
+            self.call("CLIENT", "SETNAME", _CLIENT_NAME)
 
     def call(self, *args: Any) -> Any:
         self._socket.sendall(_pack(args))
         return self.read()
+
+    def ask(self, *args: Any) -> Any:
+        """What may be said twice: said again, with patience, when its answer got lost or the server cannot take it now."""
+        try:
+            return self.call(*args)
+        except OSError:
+            return self.again(*args)
+        except ReplyError as error:
+            if str(error).startswith("NOSCRIPT"):
+                self.on_open(self)
+                return self.call(*args)
+            if not is_passing(error):
+                raise
+            return self.again(*args)
 
     def send(self, *args: Any) -> None:
         """Without reading the reply (subscriptions)."""
@@ -157,7 +225,7 @@ class Wire:
                 if end is not None and time.monotonic() > end:
                     raise
             except ReplyError as error:
-                if not str(error).startswith(_RETRY_SAYING):
+                if not is_passing(error) or (end is not None and time.monotonic() > end):
                     raise
             time.sleep(wait)
             wait = min(wait * 2, 1.0)

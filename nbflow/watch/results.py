@@ -100,7 +100,7 @@ def result_of_run(view: View, decode: Decode) -> Any:
         why = f" ({reason})" if reason else ""
         raise RunEnded(
             f"The run of {view.flow_name!r} was canceled{why} and has no result.",
-            hint="run.resume() goes on from there.",
+            hint="Start it again with flow.start(...).",
         )
     if not view.ended:
         raise NotEnded(
@@ -124,7 +124,7 @@ def failure_of_run(view: View) -> StepFailure:
     error = str(view.end.get("error") or view.end.get("reason") or "unknown")
     return StepFailure(
         f"The run of {view.flow_name!r} failed: {error}",
-        hint="Look at run.events, and go on with run.resume().",
+        hint="Look at run.events; start it again with flow.start(...).",
         run_id=view.run_id,
         task=step,
         error=error,
@@ -144,7 +144,7 @@ def _result_of_task(view: View, task: TaskView, decode: Decode) -> Any:
     if task.status == "failed":
         raise _failure_of_task(view, task)
     if task.status == "canceled":
-        raise RunEnded(f"{task.task!r} was canceled and has no result.", hint="run.resume() executes it.")
+        raise RunEnded(f"{task.task!r} was canceled and has no result.", hint="Start the run again with flow.start(...).")
     raise NotEnded(f"{task.task!r} has not ended: it is {task.status}.", hint="Wait for it with run.wait().")
 
 
@@ -154,7 +154,7 @@ def _failure_of_task(view: View, task: TaskView) -> StepFailure:
     line = _line_of_user(traceback)
     return StepFailure(
         f"Step {task.step!r} failed{_which(task)}{f' at {line}' if line else ''}: {error or 'no error was recorded'}",
-        hint=f"Correct the step, then run.resume(); run.logs and run.attempts tell more, and run.why({task.step!r}).",
+        hint=f"Correct the step, run its cell, and start again with flow.start(...); run.logs and run.attempts tell more.",
         run_id=view.run_id,
         task=task.task,
         error=error,
@@ -181,12 +181,12 @@ def _no_task(view: View, step: str) -> CommandRefused:
     known = {*view.steps, *_graph_steps(view)}
     if (skipped := view.steps.get(step)) and skipped.skipped:
         return CommandRefused(
-            f"Step {step!r} was skipped ({skipped.skipped}) and has no result.", hint=f"run.why({step!r}) says more."
+            f"Step {step!r} was skipped ({skipped.skipped}) and has no result.", hint=f"run.tasks and run.events tell what came before it."
         )
     if step not in known and known:
         return CommandRefused(f"The run of {view.flow_name!r} has no step {step!r}.", hint=nearest(step, known))
     if view.ended:
-        return RunEnded(f"Step {step!r} did not run: the run is {view.status}.", hint=f"run.why({step!r}) says why.")
+        return RunEnded(f"Step {step!r} did not run: the run is {view.status}.", hint=f"run.events tells what happened.")
     return NotEnded(f"Step {step!r} has not run yet.", hint="Wait for it with run.wait().")
 
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from nbflow.errors import CommandRefused, NotEnded, StepFailure, nearest
+from nbflow.errors import CommandRefused, NbflowError, NotEnded, StepFailure, nearest
 from nbflow.model.events import BOUNDED_TYPES, Event
 from nbflow.model.view import View, reduce
 from nbflow.picture.bundle import run_mimebundle
 from nbflow.picture.flow_picture import FlowPicture, picture_of_run
-from nbflow.picture.bundle import run_mimebundle
 from nbflow.store.log import RunLog
 from nbflow.watch import frames
 from nbflow.watch.progress import Progress, new_progress
@@ -185,11 +183,8 @@ class Run:
     @property
     def picture(self) -> FlowPicture:
         """The graph it was started with, ready to be drawn."""
-        view = self.view
-        graph = view.start.get("graph")
-        if isinstance(graph, dict) and "$ref" in graph:
-            view.start["graph"] = self._decode(graph)
-        return picture_of_run(view)
+        self._fetch_graph()
+        return picture_of_run(self._view)
 
     def artifact(self, name: str) -> Any:
         """What a step kept with `ctx.artifact(name, …)`; of several of one name the last. A figure comes as PNG bytes."""

@@ -39,11 +39,12 @@ class TaskFacts:
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """One call of `emit` (`many` False, one value) or `emit_each`."""
+    """One call of `emit` (one value) or `emit_each` (many), or the step's result where it is what the step emits."""
 
     topic: str
     values: list[Any]
-    many: bool
+    many: bool = False
+    is_result: bool = False
 
 
 class Port(Protocol):
@@ -168,7 +169,7 @@ class Context:
     def emit(self, topic: str, payload: Any = None) -> None:
         """Emit a declared topic. It counts if and when this attempt completes."""
         self._declared(topic)
-        self.emissions.append(Emission(topic, [payload], many=False))
+        self.emissions.append(Emission(topic, [payload]))
 
     def emit_each(self, topic: str, items: Iterable[Any]) -> None:
         """Emit a declared topic once for each item; none is legal and reaches the topic."""

@@ -9,7 +9,9 @@ import json
 import os
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import nbflow
@@ -23,74 +25,108 @@ from nbflow.model.ids import index_for_people
 from nbflow.worker.context import Emission, UndeclaredEmit
 from nbflow.worker.task import Ending, Job
 
-__all__ = ["completed", "failed"]
+__all__ = ["Attempt", "failure"]
 
 Keys = dict[str, Callable[[Any], Any]]
 """The `key=` function of each step that has one."""
 
 _MOST_TRACEBACK = 16_000
-_OWN_FILES = os.path.dirname(os.path.abspath(nbflow.__file__)) + os.sep
+_OWN_FILES = str(Path(nbflow.__file__).parent) + os.sep
 
 
-def completed(job: Job, step: StepSpec, route: Route, codec: Codec, keys: Keys, value: Any, calls: list[Emission], took_s: float) -> Ending:
-    """The ending of an attempt whose body returned. Raises what makes the attempt fail after all."""
-    emissions = _with_result(step, value, calls)
-    result = None if value is NOTHING else value
-    ending = Ending("completed", "")
-    spread: list[str] | None = None
-    if route.spread:
-        items = _elements(step, result)
-        list_text, spread = codec.encode_items(items)
-        text = list_text if type(result) is list else codec.encode(result)
-        _name_elements(ending, route, keys, spread_topic(step.name), [str(i) for i in range(len(items))], items)
-    else:
-        text = codec.encode(result)
-    shown = text
-    numbers = _Numbers(job.index, emissions)
-    for emission in emissions:
-        reuse = emission.values[0] is result and not emission.many
-        payload = _emit(ending, codec, numbers, emission, text if reuse else None)
-        _name_elements(ending, route, keys, emission.topic, payload, emission.values)
-        if reuse and not calls:
-            shown = f'{{"$emit":{json.dumps(emission.topic)}}}'  # the result was written once, in the emit
-    if route.result:
-        _name_elements(ending, route, keys, step_topic(step.name), [job.index or "0"], [result])
-        ending.emit(step_topic(step.name), "silent", [(job.index or "0", text)])
-    if spread is not None:
-        ending.emit(spread_topic(step.name), "silent", [(str(i), item) for i, item in enumerate(spread)])
-    ending.data = f'{{"result":{shown},"duration":{took_s * 1000:.3f}}}'
-    return ending
+@dataclass(slots=True)
+class Attempt:
+    """One attempt and what is known of its step: who wants what of it, how values are written, how elements are named."""
+
+    job: Job
+    step: StepSpec
+    route: Route
+    codec: Codec
+    keys: Keys
+
+    def completed(self, value: Any, calls: list[Emission], took_s: float) -> Ending:
+        """The ending of an attempt whose body returned. Raises what makes the attempt fail after all."""
+        result = None if value is NOTHING else value
+        ending = Ending("completed", "")
+        text, elements = self._result(ending, result)
+        emissions = _with_result(self.step, value, calls)
+        numbers = _Numbers(self.job.index, emissions)
+        for emission in emissions:
+            self._emit(ending, numbers, emission, text if emission.is_result else None)
+        shown = f'{{"$emit":{json.dumps(emissions[0].topic)}}}' if emissions and emissions[0].is_result else text
+        if self.route.result:
+            index = self.job.index or "0"
+            self._name_elements(ending, step_topic(self.step.name), [index], [result])
+            ending.emit(step_topic(self.step.name), "silent", [(index, text)])
+        if self.route.spread:
+            pairs = [(str(i), element) for i, element in enumerate(elements)]
+            ending.emit(spread_topic(self.step.name), "silent", pairs)
+        ending.data = f'{{"result":{shown},"duration":{took_s * 1000:.3f}}}'
+        return ending
+
+    def failed(self, error: BaseException, took_s: float, received: Any) -> Ending:
+        """The ending of an attempt that failed for good, with what `failed(step)` receives if anybody wants it."""
+        ending = failure(error, took_s)
+        if self.route.failed:
+            last, text = _described(error)
+            payload: dict[str, Any] = {
+                "error": last,
+                "traceback": text,
+                "attempt": self.job.attempt,
+                "index": index_for_people(self.job.index),
+                "key": self.job.key,
+            }
+            ending.emit(
+                failed_topic(self.step.name), "silent", [(self.job.index or "0", self._failure(payload, received))]
+            )
+        return ending
+
+    def _failure(self, payload: dict[str, Any], received: Any) -> str:
+        try:
+            return self.codec.encode(payload | {"input": received})
+        except NbflowError:
+            return self.codec.encode(payload | {"input": None})
+
+    def _result(self, ending: Ending, result: Any) -> tuple[str, list[str]]:
+        """The result's text, and its elements' where somebody maps over them."""
+        if not self.route.spread:
+            return self.codec.encode(result), []
+        items = _elements(self.step, result)
+        text, elements = self.codec.encode_items(items)
+        self._name_elements(ending, spread_topic(self.step.name), [str(i) for i in range(len(items))], items)
+        return text if type(result) is list else self.codec.encode(result), elements
+
+    def _emit(self, ending: Ending, numbers: _Numbers, emission: Emission, text: str | None) -> None:
+        indexes = numbers.take(emission.topic, len(emission.values))
+        self._name_elements(ending, emission.topic, indexes, emission.values)
+        if emission.many:
+            list_text, texts = self.codec.encode_items(emission.values, name=emission.topic)
+            ending.emit(emission.topic, "many", list(zip(indexes, texts, strict=True)), list_text)
+        else:
+            payload = self.codec.encode(emission.values[0], name=emission.topic) if text is None else text
+            ending.emit(emission.topic, "one", [(indexes[0], payload)])
+
+    def _name_elements(self, ending: Ending, topic: str, indexes: list[str], items: list[Any]) -> None:
+        """Names come before the emission they name, so that the tasks are made with them."""
+        for subscriber in self.route.keyed_by.get(topic, ()):
+            name = self.keys[subscriber]
+            ending.emit(
+                subscriber, "key", [(index, str(name(item))) for index, item in zip(indexes, items, strict=True)]
+            )
 
 
-def failed(job: Job, route: Route | None, codec: Codec | None, error: BaseException, took_s: float, received: Any) -> Ending:
-    """The ending of an attempt that failed for good, with what `failed(step)` receives if anybody wants it."""
+def failure(error: BaseException, took_s: float) -> Ending:
+    """The ending of an attempt that failed for good."""
     last, text = _described(error)
     data = {"error": last, "traceback": text, "reason": _reason(error), "duration": round(took_s * 1000, 3)}
-    ending = Ending("failed", json.dumps(data, separators=(",", ":")))
-    if route is not None and route.failed and codec is not None:
-        payload: dict[str, Any] = {
-            "error": last,
-            "traceback": text,
-            "attempt": job.attempt,
-            "index": index_for_people(job.index),
-            "key": job.key,
-        }
-        ending.emit(failed_topic(job.step), "silent", [(job.index or "0", _failure(codec, payload, received))])
-    return ending
-
-
-def _failure(codec: Codec, payload: dict[str, Any], received: Any) -> str:
-    try:
-        return codec.encode(payload | {"input": received})
-    except NbflowError:
-        return codec.encode(payload | {"input": None})
+    return Ending("failed", json.dumps(data, separators=(",", ":")))
 
 
 def _with_result(step: StepSpec, value: Any, calls: list[Emission]) -> list[Emission]:
     if calls:
         return calls
     if len(step.emits) == 1:
-        return [] if value is NOTHING else [Emission(step.emits[0], [value], many=False)]
+        return [] if value is NOTHING else [Emission(step.emits[0], [value], is_result=True)]
     if len(step.emits) > 1 and value is not None and value is not NOTHING:
         raise DefinitionError(
             f"The step {step.name!r} returned a value and emitted nothing, and it declares {len(step.emits)} topics.",
@@ -124,26 +160,6 @@ class _Numbers:
         self._next[topic] += count
         dot = f"{self._index}." if self._index else ""
         return [f"{dot}{number}" for number in range(first, first + count)]
-
-
-def _emit(ending: Ending, codec: Codec, numbers: _Numbers, emission: Emission, text: str | None) -> list[str]:
-    indexes = numbers.take(emission.topic, len(emission.values))
-    if emission.many:
-        list_text, texts = codec.encode_items(emission.values)
-        ending.emit(emission.topic, "many", list(zip(indexes, texts, strict=True)), list_text)
-    else:
-        ending.emit(emission.topic, "one", [(indexes[0], codec.encode(emission.values[0]) if text is None else text)])
-    return indexes
-
-
-def _name_elements(ending: Ending, route: Route, keys: Keys, topic: str, indexes: Iterable[str], items: Iterable[Any]) -> None:
-    """Names come before the emission they name, so that the tasks are made with them."""
-    for subscriber in route.keyed_by.get(topic, ()):
-        named = [(index, str(keys[subscriber](item))) for index, item in zip(indexes, items, strict=True)]
-        group: list[Any] = [subscriber, "key", "", len(named)]
-        for index, name in named:
-            group += [index, name]
-        ending.emits[:0] = group
 
 
 def _reason(error: BaseException) -> str:

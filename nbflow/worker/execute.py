@@ -10,7 +10,7 @@ import inspect
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from nbflow.define.bundle import LoadedFlow, open_bundle
@@ -24,8 +24,8 @@ from nbflow.model.definition import FlowSpec, Form, StepSpec, Term, failed_topic
 from nbflow.model.ids import index_sort_key
 from nbflow.model.runs import run_signature_parts
 from nbflow.model.signing import Signer
-from nbflow.worker import ending
 from nbflow.worker.context import Context, Port, TaskFacts, running
+from nbflow.worker.ending import Attempt, failure
 from nbflow.worker.task import Ending, Job
 
 __all__ = ["Executor", "Fetch", "KeptList"]
@@ -61,63 +61,83 @@ class _Code:
 class Executor:
     """Executes tasks, one at a time, in the thread it was made in."""
 
-    def __init__(self, fetch: Fetch, signer: Signer, artifacts: ArtifactStore, on_open: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, fetch: Fetch, signer: Signer, artifacts: ArtifactStore, on_open: Callable[[], None] = lambda: None
+    ) -> None:
         self._on_open = on_open
         self._fetch, self._signer, self._artifacts = fetch, signer, artifacts
         self._codes: OrderedDict[str, _Code] = OrderedDict()
-        self._verified: OrderedDict[str, str] = OrderedDict()
+        self._verified: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._runner: asyncio.Runner | None = None
+
     def execute(self, job: Job, port: Port, inside: Callable[[bool], None]) -> Ending:
         """The ending of the attempt. `inside(True)` and `inside(False)` are called around user code: only there may it
         be interrupted. Never raises but for what ends the process."""
         start = time.perf_counter()
-        code: _Code | None = None
+        attempt: Attempt | None = None
         received: Any = None
-        context: Context | None = None
         try:
             self._verify(job)
             code = self._open(job)
             step = self._step(code, job)
+            attempt = Attempt(job, step, code.routes[step.name], code.codec, code.keys)
             code.flow.world.activate()
             context = Context(self._facts(job, step), port)
             received = self._received(code, job, step)
             args, kwargs = self._bind(code, job, step, received, context)
             value = self._call(code.flow.steps[step.name].function, args, kwargs, context, inside)
-            took = time.perf_counter() - start
-            return ending.completed(
-                job, step, code.routes[step.name], code.codec, code.keys, value, context.emissions, took
-            )
-        except (Exception, *_INTERRUPTIONS) as error:
+            return attempt.completed(value, context.emissions, time.perf_counter() - start)
+        except (Exception, *_INTERRUPTIONS) as error:  # noqa: BLE001 - whatever a step raises is how its attempt ended
             inside(False)
-            route = code.routes.get(job.step) if code else None
-            return ending.failed(job, route, code.codec if code else None, error, time.perf_counter() - start, _plain(received))
+            took = time.perf_counter() - start
+            if attempt is None:
+                return replace(failure(error, took), opened=False)
+            return attempt.failed(error, took, _plain(received))
 
     def codec(self, job: Job) -> Codec:
         """The codec of the task's flow: it knows the classes of its payloads."""
         return self._open(job).codec
 
+    def input(self, job: Job, text: bytes) -> Any:
+        """The run's input, which must be the one that was signed."""
+        if hashlib.sha256(text).hexdigest() != job.input_digest:
+            raise SignatureMismatch(
+                f"The input of the run {job.run[:8]} is not the one that was signed.",
+                hint="Somebody changed it in the server; start the run again.",
+            )
+        return self.codec(job).decode(text)
+
     # -- trust ------------------------------------------------------------------------------------------------------
 
     def _verify(self, job: Job) -> None:
         """The run was launched by somebody who has the secret, with this plan, this bundle and this input."""
-        if self._verified.get(job.run) == job.signature:
-            return
         if not job.signature:
-            raise BundleUnsigned(f"The run {job.run[:8]} carries no signature.", hint="Start it with nbflow, which signs it.")
-        parts = run_signature_parts(job.run, job.flow, job.plan, job.bundle, job.input_digest, job.run_queue)
+            raise BundleUnsigned(
+                f"The run {job.run[:8]} carries no signature.", hint="Start it with nbflow, which signs it."
+            )
+        parts = run_signature_parts(
+            job.run, job.flow, plan=job.plan, bundle=job.bundle, input_digest=job.input_digest, queue=job.run_queue
+        )
+        signed = (*parts, job.signature)
+        if self._verified.get(job.run) == signed:
+            return
         if not self._signer.verify(job.signature, *parts):
             raise SignatureMismatch(
                 f"The run {job.run[:8]} was not signed with this worker's secret, or was changed since.",
                 hint="Give launcher and worker the same NBFLOW_SECRET, then start the run again.",
             )
-        self._verified[job.run] = job.signature
+        self._verified[job.run] = signed
         if len(self._verified) > _RUNS:
             self._verified.popitem(last=False)
 
     def _step(self, code: _Code, job: Job) -> StepSpec:
         """The step of the task, which the signed code must know, on the queue it names."""
         loaded = code.flow.steps.get(job.step)
-        if loaded is None or (job.run_queue or loaded.spec.queue) != job.queue or bool(job.index) != loaded.spec.is_mapped:
+        if (
+            loaded is None
+            or (job.run_queue or loaded.spec.queue) != job.queue
+            or bool(job.index) != loaded.spec.is_mapped
+        ):
             raise SignatureMismatch(
                 f"The task {job.task!r} on queue {job.queue!r} is not one of the signed plan.",
                 hint="Somebody else wrote it; look who has access to the server.",
@@ -144,7 +164,8 @@ class Executor:
         with flow.world.entered():
             expected = ReturnTypes(spec, functions)
             binders = {
-                step.name: Binder(functions[step.name], step.terms, fallback=expected.received_by(step)) for step in spec.steps
+                step.name: Binder(functions[step.name], step.terms, fallback=expected.received_by(step))
+                for step in spec.steps
             }
         codec = Codec(types=flow.types, signer=self._signer, artifacts=self._artifacts, open_pickles=True)
         keys = {name: step.key for name, step in flow.steps.items() if step.key is not None}
@@ -159,13 +180,7 @@ class Executor:
     def _received(self, code: _Code, job: Job, step: StepSpec) -> Any:
         """The input (a dict) of an entry; else (topic, payload) pairs in the order of the subscriptions."""
         if step.is_entry:
-            text = job.payloads[0] or b""
-            if hashlib.sha256(text).hexdigest() != job.input_digest:
-                raise SignatureMismatch(
-                    f"The input of the run {job.run[:8]} is not the one that was signed.",
-                    hint="Somebody changed it in the server; start the run again.",
-                )
-            return code.codec.decode(text)
+            return self.input(job, job.payloads[0] or b"")
         payloads = iter(job.payloads)
         pairs: list[tuple[str, Any]] = []
         for position, term in enumerate(step.terms):
@@ -196,9 +211,9 @@ class Executor:
         kept = KeptList(gathered)
         kept.failed = {}
         for step in code.routes[job.step].wanted_failures.get(position, ()):
-            for failure in self._gather(code, job, failed_topic(step)):
-                name = failure["key"] if failure["key"] is not None else failure["index"]
-                kept.failed[step if name is None else name] = failure
+            for failed in self._gather(code, job, failed_topic(step)):
+                name = failed["key"] if failed["key"] is not None else failed["index"]
+                kept.failed[step if name is None else name] = failed
         return kept
 
     def _bind(self, code: _Code, job: Job, step: StepSpec, received: Any, context: Context) -> tuple[Any, Any]:
@@ -207,7 +222,9 @@ class Executor:
 
     # -- calling ----------------------------------------------------------------------------------------------------
 
-    def _call(self, function: Callable[..., Any], args: Any, kwargs: Any, context: Context, inside: Callable[[bool], None]) -> Any:
+    def _call(
+        self, function: Callable[..., Any], args: Any, kwargs: Any, context: Context, inside: Callable[[bool], None]
+    ) -> Any:
         token = running.set(context)
         try:
             inside(True)

@@ -29,50 +29,64 @@ class WorkerReads:
         self._wire, self._keys = wire, keys
         self.written: set[str] = set()
 
-    def _ask(self, *command: Any) -> Any:
-        try:
-            return self._wire.call(*command)
-        except OSError:
-            return self._wire.again(*command)
+    def ask(self, *command: Any) -> Any:
+        return self._wire.ask(*command)
 
     def get(self, key: str) -> bytes | None:
-        return self._ask("GET", key)
+        return self.ask("GET", key)
 
     def set(self, key: str, value: Any) -> Any:
-        return self._ask("SET", key, bytes(value))
+        return self.ask("SET", key, bytes(value))
 
-    def exists(self, key: str) -> int:
-        return self._ask("EXISTS", key)
+    def exists(self, *keys: str) -> int:
+        return self.ask("EXISTS", *keys)
+
+    def delete(self, *keys: str) -> int:
+        return self.ask("DEL", *keys)
 
     def bundle(self, digest: str) -> bytes | None:
         return self.get(self._keys.bundle(digest))
 
     def emitted(self, run: str, topic: str) -> dict[str, str]:
-        flat = self._ask("HGETALL", self._keys.emits(run, topic))
+        flat = self.ask("HGETALL", self._keys.emits(run, topic))
         return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
 
+    def is_of_run(self, job: Job) -> bool:
+        """Whether the run made this job, for a step of its plan: not so if somebody else put it into a queue."""
+        return bool(
+            self.ask("SISMEMBER", self._keys.open(job.run), job.id)
+            and self.ask("HEXISTS", self._keys.plan(job.plan), f"step:{job.step}")
+        )
+
+    def forget(self, job: Job, worker: str, lease: int) -> None:
+        """Drop a job that no run made."""
+        self.ask("SREM", f"{self._keys.rq_worker(worker)}:executions", f"{job.id}:{lease}")
+        self.ask("DEL", self._keys.rq_job(job.id))
+
     def own(self, run: str, digests: set[str]) -> None:
-        self._ask("SADD", self._keys.owned(run), *digests)
+        self.ask("SADD", self._keys.owned(run), *digests)
 
     def input(self, run: str) -> bytes:
-        return self._ask("HGET", self._keys.run(run), "input")
+        return self.ask("HGET", self._keys.run(run), "input")
 
     def state(self, run: str) -> dict[str, str]:
-        flat = self._ask("HGETALL", self._keys.state(run))
+        flat = self.ask("HGETALL", self._keys.state(run))
         return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
 
     def state_value(self, run: str, key: str) -> bytes | None:
-        return self._ask("HGET", self._keys.state(run), key)
+        return self.ask("HGET", self._keys.state(run), key)
 
     def holds(self, worker: str, execution: str) -> bool:
-        return bool(self._ask("SISMEMBER", f"{self._keys.rq_worker(worker)}:executions", execution))
+        return bool(self.ask("SISMEMBER", f"{self._keys.rq_worker(worker)}:executions", execution))
 
 
 class WorkerPort:
     """The `Port` of a context on a worker. User code may call it from any of its threads."""
 
-    def __init__(self, reads: WorkerReads, script: Script, tape: Tape, executor: Executor, shield: Callable[[bool], None], ask: Callable[[tuple[Any, ...]], Any]) -> None:
-        self._reads, self._script, self._tape, self._executor, self._shield, self._ask = reads, script, tape, executor, shield, ask
+    def __init__(
+        self, reads: WorkerReads, script: Script, tape: Tape, executor: Executor, *, shield: Callable[[bool], None]
+    ) -> None:
+        self._reads, self._script, self._tape, self._executor, self._shield = reads, script, tape, executor, shield
         self._lock = threading.RLock()
         self._job: Job | None = None
         self._worker, self._lease = "", 0
@@ -99,7 +113,7 @@ class WorkerPort:
 
     def read_input(self) -> Any:
         with self._talk() as job:
-            return self._codec(job).decode(self._reads.input(job.run))
+            return self._executor.input(job, self._reads.input(job.run) or b"")
 
     def read_state(self, key: str | None) -> dict[str, Any]:
         with self._talk() as job:
@@ -111,8 +125,8 @@ class WorkerPort:
     def state(self, operation: str, key: str, value: Any) -> Any:
         text = "" if operation == "delete" else _state_text(key, value)
         with self._talk() as job:
-            reply = self._ask(
-                self._script.command(
+            reply = self._reads.ask(
+                *self._script.command(
                     worker=self._worker, job=job.id, lease=self._lease, run=job.run, task=job.task, attempt=job.attempt,
                     operation=operation, key=key, value=text,
                 )
@@ -121,7 +135,8 @@ class WorkerPort:
             raise Canceled("this execution was given up: its changes of state no longer count")
         if reply[0] == b"NUMBER":
             raise CommandRefused(
-                f"The state {key!r} is {reply[1].decode()[:60]}, which is no number.", hint="Use ctx.state.set to replace it."
+                f"The state {key!r} is {reply[1].decode()[:60]}, which is no number.",
+                hint="Use ctx.state.set to replace it.",
             )
         return json.loads(reply[1]) if reply[1] else None
 
@@ -148,7 +163,9 @@ def _state_text(key: str, value: Any) -> str:
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise PayloadError(f"The state {key!r} is no JSON value ({error}).", hint="Keep text, numbers, lists and dicts; emit the rest.") from error
+        raise PayloadError(
+            f"The state {key!r} is no JSON value ({error}).", hint="Keep text, numbers, lists and dicts; emit the rest."
+        ) from error
 
 
 def _drawn(value: Any) -> Any:

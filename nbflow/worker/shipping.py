@@ -40,17 +40,9 @@ class Shipping:
 def append_command(script: Script, whose: Shipping, span: tuple[int, int], items: list[Entry]) -> tuple[Any, ...]:
     """The call that appends these entries, which come from the bytes of `span`."""
     flat = [text for kind, data in items for text in (kind, json.dumps(data, separators=(",", ":")))]
-    return script.command(
-        *flat,
-        worker=whose.worker,
-        job=whose.job,
-        lease=whose.lease,
-        run=whose.run,
-        task=whose.task,
-        attempt=whose.attempt,
-        max=MAX_LOGS,
-        **{"from": span[0], "to": span[1]},
-    )
+    named: dict[str, Any] = {name: getattr(whose, name) for name in Shipping.__slots__}
+    named |= {"from": span[0], "to": span[1], "max": MAX_LOGS}
+    return script.command(*flat, **named)
 
 
 class Shipper:
@@ -96,15 +88,14 @@ class Shipper:
             if not taken:
                 return
             if final and self._shipped + taken >= MAX_TAPE_BYTES:
-                items.append(("log", {"level": "warning", "message": "output beyond 64 MiB was dropped", "source": "nbflow"}))
+                items.append(
+                    ("log", {"level": "warning", "message": "output beyond 64 MiB was dropped", "source": "nbflow"})
+                )
             self._append(wire, self._whose, taken, items)
 
     def _append(self, wire: Wire, whose: Shipping, taken: int, items: list[Entry]) -> None:
         command = append_command(self._script, whose, (self._shipped, self._shipped + taken), items)
-        try:
-            reply = wire.call(*command)
-        except OSError:
-            reply = wire.again(*command)
+        reply = wire.ask(*command)
         if reply[0] == b"LOST":
             self._whose = None
             return
@@ -112,7 +103,7 @@ class Shipper:
         self._slots.ship(self._slot, self._shipped)
 
 
-def last_words(ask: Callable[..., Any], script: Script, worker: str, tape: Tape, shipped: int, keys: Keys) -> None:
+def last_words(ask: Callable[..., Any], script: Script, keys: Keys, *, worker: str, tape: Tape, shipped: int) -> None:
     """What the tape of a dead worker still holds goes to the log of its task, before that is given back."""
     size = tape.size()
     if size <= shipped:

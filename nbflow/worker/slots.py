@@ -44,7 +44,11 @@ class Slots:
 
     @packages.setter
     def packages(self, names: list[str]) -> None:
-        text = " ".join(names).encode()[:_WARM].rpartition(b" ")[0] if len(" ".join(names)) > _WARM else " ".join(names).encode()
+        text = (
+            " ".join(names).encode()[:_WARM].rpartition(b" ")[0]
+            if len(" ".join(names)) > _WARM
+            else " ".join(names).encode()
+        )
         self._memory[-_WARM:] = text.ljust(_WARM, b"\0")
 
     def begin(self, slot: int, lease: int, since_ns: int) -> None:

@@ -39,11 +39,14 @@ def execute() -> None:
     if current is None or chosen.redis_url is None:
         raise UnknownRun("No job of nbflow is here.", hint="Set NBFLOW_REDIS_URL to the server of this rq worker.")
     if chosen.secret_bytes is None:
-        raise SecretMissing("This worker has no secret to verify code with.", hint="Set NBFLOW_SECRET to the launcher's.")
+        raise SecretMissing(
+            "This worker has no secret to verify code with.", hint="Set NBFLOW_SECRET to the launcher's."
+        )
     keys = Keys(chosen.namespace)
     scripts = load_scripts(keys)
     wire = connect(chosen.redis_url)
     upload(wire.call, scripts)
+    wire.on_open = lambda opened: upload(opened.call, scripts)
     worker = current.worker_name or ""
     reply = wire.call(*scripts["adopt"].command(worker=worker, job=current.id, lease=LEASE))
     if not reply:
@@ -52,7 +55,7 @@ def execute() -> None:
     tape, reads = Tape(), WorkerReads(wire, keys)
     artifacts = OwnedArtifacts(StoredArtifacts(reads, keys.artifact, chosen.artifacts), reads)
     executor = Executor(reads, Signer(chosen.secret_bytes), artifacts)
-    port = WorkerPort(reads, scripts["state"], tape, executor, lambda _: None, lambda command: wire.call(*command))
+    port = WorkerPort(reads, scripts["state"], tape, executor, shield=lambda _: None)
     shipper = Shipper(tape, scripts["append"], Slots(n=1), 0)
     shipper.begin(Shipping(worker, job.id, LEASE, job.run, job.task, job.attempt))
     port.begin(job, worker, LEASE)
@@ -60,7 +63,7 @@ def execute() -> None:
     ended = executor.execute(job, port, lambda _: None)
     shipper.end(wire)
     port.own_artifacts(job.run)
-    wire.call(
+    wire.ask(
         *scripts["settle"].command(
             *ended.emits, keys=[keys.rq_queue(job.queue)], worker=worker, want="0", job=job.id, lease=LEASE, next=LEASE + 1,
             run=job.run, task=job.task, attempt=job.attempt, queue=job.queue,

@@ -19,10 +19,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from nbflow.errors import NbflowError
+from nbflow.errors import CommandRefused, NbflowError
+from nbflow.model.ids import is_queue_name
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import load_scripts, upload
-from nbflow.store.wire import ReplyError, Wire, connect, shown_url
+from nbflow.store.wire import ReplyError, Wire, connect, refusal, shown_url
 from nbflow.worker.shipping import last_words
 from nbflow.worker.slots import Slots
 from nbflow.worker.tape import Tape
@@ -33,7 +34,14 @@ BEAT_S = 1.0
 GRACE_S = 5.0
 _QUICK_DEATHS, _QUICK_S = 6, 5.0
 """So many workers, one after the other, that die soon and without having ended a task, and the supervisor gives up."""
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS", "ARROW_NUM_THREADS")
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "ARROW_NUM_THREADS",
+)
 
 
 @dataclass(slots=True)
@@ -51,7 +59,9 @@ class _Child:
 class Supervisor:
     """Keeps `concurrency` workers working on `queues` until it is told to end."""
 
-    def __init__(self, url: str, *, namespace: str, concurrency: int, queues: list[str], lease_s: float, spares: int = 1) -> None:
+    def __init__(
+        self, url: str, *, namespace: str, concurrency: int, queues: list[str], lease_s: float, spares: int = 1
+    ) -> None:
         self.url, self.concurrency, self.queues, self.lease_s, self.spares = url, concurrency, queues, lease_s, spares
         self.keys = Keys(namespace)
         self.scripts = load_scripts(self.keys)
@@ -91,7 +101,7 @@ class Supervisor:
 
     def _environment(self) -> dict[str, str]:
         share = str(max(1, (os.cpu_count() or 1) // self.concurrency))
-        return {name: share for name in _THREADS} | os.environ | {"NBFLOW_WORKER_OF": str(os.getpid())}
+        return dict.fromkeys(_THREADS, share) | os.environ | {"NBFLOW_WORKER_OF": str(os.getpid())}
 
     def _admit(self, child: _Child, slot: int, name: str) -> None:
         """Through the gate: the worker learns its slot and its name, and begins."""
@@ -120,8 +130,16 @@ class Supervisor:
         os.close(child.watch)
         _, status, usage = os.wait4(child.pid, 0)
         cause = _cause(status, usage.ru_maxrss)
-        last_words(self._ask, self.scripts["append"], child.name, child.tape, self.slots.shipped(slot), self.keys)
-        self._ask(*self.scripts["giveback"].command(worker=child.name, cause=cause))
+        with contextlib.suppress(ReplyError):
+            last_words(
+                self._tell,
+                self.scripts["append"],
+                self.keys,
+                worker=child.name,
+                tape=child.tape,
+                shipped=self.slots.shipped(slot),
+            )
+        self._try(*self.scripts["giveback"].command(worker=child.name, cause=cause))
         os.close(child.tape.fd)
         self.slots.clear(slot)
         self.kill_at.pop(slot, None)
@@ -160,15 +178,22 @@ class Supervisor:
 
     def _ask(self, *command: Any) -> Any:
         """Beat, tick and give back may be said twice; so a broken connection is only a delay."""
+        return self.wire.ask(*command)
+
+    def _try(self, *command: Any) -> Any:
+        """A refusal is told and ends nobody: the workers live on, and the next tick tries again what is still due."""
+        try:
+            return self._ask(*command)
+        except ReplyError as error:
+            print(f"nbflow: {refusal(self.url, error)}", file=sys.stderr, flush=True)
+            return None
+
+    def _tell(self, *command: Any) -> Any:
+        """Logs, which wait for nothing: a full server does without them."""
         try:
             return self.wire.call(*command)
         except OSError:
-            return self.wire.again(*command)
-        except ReplyError as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise
-            self._know(self.wire)
-            return self.wire.call(*command)
+            return self.wire.again(*command, patience_s=5)
 
     def _hear(self) -> None:
         """RQ's commands: stop a job, kill its process, shut down."""
@@ -178,7 +203,7 @@ class Supervisor:
             self._listen_again()
             return
         for message in messages:
-            if isinstance(message, list) and message[0] == b"message":
+            if message[0] == b"message":
                 self._obey(message[1].decode().rpartition(":")[2], message[2])
 
     def _listen_again(self) -> None:
@@ -191,10 +216,10 @@ class Supervisor:
     def _obey(self, name: str, payload: bytes) -> None:
         slot = next((slot for slot, child in self.workers.items() if child.name == name), None)
         try:
-            order = json.loads(payload)
-        except ValueError:
+            order: dict[str, Any] = dict(json.loads(payload))
+        except (TypeError, ValueError):
             return
-        if slot is None or not isinstance(order, dict):
+        if slot is None:
             return
         match order.get("command"):
             case "stop-job" | "stop-execution":
@@ -216,7 +241,7 @@ class Supervisor:
             rows += [child.name, jobs, f"{seconds:.6f}", long]
         lost = self._ask(*self.scripts["beat"].command(*rows, lease_ms=int(self.lease_s * 1000)))
         self._drop({name.decode() for name in lost})
-        self._ask(*self.scripts["tick"].command())
+        self._try(*self.scripts["tick"].command())
         self._kill_overdue()
 
     def _drop(self, lost: set[str]) -> None:
@@ -232,8 +257,8 @@ class Supervisor:
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT: then each worker ends its task and goes; a second signal kills."""
-        signal.signal(signal.SIGTERM, lambda *_: self.stop())
-        signal.signal(signal.SIGINT, lambda *_: self.stop())
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
         for slot in range(self.concurrency):
             self._fill(slot)
         due = time.monotonic() + BEAT_S
@@ -254,6 +279,9 @@ class Supervisor:
         slot = next((slot for slot, child in self.workers.items() if child.watch == fd), None)
         if slot is not None:
             self._died(slot)
+
+    def _on_signal(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         sent = signal.SIGKILL if self.stopping else signal.SIGTERM
@@ -280,15 +308,47 @@ def _cause(status: int, peak_kib: int) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m nbflow.worker.supervisor --concurrency 2 --queues default`; the server and the secret by NBFLOW_*."""
+    try:
+        return _supervise(_options(argv))
+    except NbflowError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="nbflow worker")
     parser.add_argument("--url", default=os.environ.get("NBFLOW_REDIS_URL", "redis://127.0.0.1:6379/0"))
     parser.add_argument("--namespace", default=os.environ.get("NBFLOW_NAMESPACE", "nbflow"))
-    parser.add_argument("--concurrency", type=int, default=int(os.environ.get("NBFLOW_WORKERS", "0")) or os.cpu_count() or 1)
+    workers = int(_number_in("NBFLOW_WORKERS", 0)) or os.cpu_count() or 1
+    parser.add_argument("--concurrency", type=int, default=workers)
     parser.add_argument("--queues", default="default")
-    parser.add_argument("--lease", type=float, default=float(os.environ.get("NBFLOW_LEASE_S", "10")))
+    parser.add_argument("--lease", type=float, default=_number_in("NBFLOW_LEASE_S", 10))
     parser.add_argument("--spares", type=int, default=1)
     options = parser.parse_args(argv)
-    os.environ |= {"NBFLOW_REDIS_URL": options.url, "NBFLOW_NAMESPACE": options.namespace, "NBFLOW_QUEUES": options.queues}
+    for queue in options.queues.split(","):
+        if queue != "*" and not is_queue_name(queue):
+            raise CommandRefused(
+                f"A queue cannot be called {queue!r}.",
+                hint="Use at most 100 letters, digits, '_', '-' and '.'; several queues are divided by commas.",
+            )
+    return options
+
+
+def _number_in(variable: str, default: float) -> float:
+    """What a variable says. This module reads it by itself: it does without pydantic."""
+    text = os.environ.get(variable, "")
+    try:
+        return float(text or default)
+    except ValueError:
+        raise CommandRefused(f"{variable} cannot be {text!r}: it is no number.", hint="Correct or unset it.") from None
+
+
+def _supervise(options: argparse.Namespace) -> int:
+    os.environ |= {
+        "NBFLOW_REDIS_URL": options.url,
+        "NBFLOW_NAMESPACE": options.namespace,
+        "NBFLOW_QUEUES": options.queues,
+    }
     try:
         supervisor = Supervisor(
             options.url,
@@ -298,10 +358,13 @@ def main(argv: list[str] | None = None) -> int:
             lease_s=options.lease,
             spares=options.spares,
         )
-    except NbflowError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"nbflow: {options.concurrency} workers on {options.queues} at {shown_url(options.url)}", file=sys.stderr, flush=True)
+    except ReplyError as error:
+        raise refusal(options.url, error) from error
+    print(
+        f"nbflow: {options.concurrency} workers on {options.queues} at {shown_url(options.url)}",
+        file=sys.stderr,
+        flush=True,
+    )
     supervisor.run()
     return 0
 

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from nbflow.worker.slots import anonymous_file
 
@@ -75,7 +75,7 @@ def _record(text: str) -> Entry:
     try:
         kind, data = json.loads(text)
         if isinstance(kind, str) and isinstance(data, dict):
-            return kind, data
+            return kind, cast("dict[str, Any]", data)
     except ValueError:
         pass
     return "log", {"level": "info", "message": text[:MAX_LINE], "source": "output"}

@@ -62,6 +62,8 @@ class Ending:
     outcome: str
     data: str
     emits: list[Any] = field(default_factory=list[Any])
+    opened: bool = True
+    """False: the code was not opened, so it is not sure that the task is one of the run at all."""
 
     def emit(self, topic: str, mode: str, pairs: list[tuple[str, str]], text: str = "") -> None:
         self.emits += [topic, mode, text, len(pairs)]

@@ -17,7 +17,6 @@ import sys
 import time
 from typing import Any
 
-import redis
 import rq
 import rq.serializers
 
@@ -25,9 +24,10 @@ from nbflow.errors import Canceled, NbflowError, SecretMissing
 from nbflow.model.signing import Signer
 from nbflow.settings import Settings, settings
 from nbflow.store.artifacts import StoredArtifacts
+from nbflow.store.connect import Store
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import Script, load_scripts, upload
-from nbflow.store.wire import ReplyError, Wire, connect
+from nbflow.store.wire import ReplyError, Wire, connect, is_passing, refusal
 from nbflow.worker.capture import Capture
 from nbflow.worker.execute import Executor
 from nbflow.worker.owned import OwnedArtifacts
@@ -52,8 +52,23 @@ class _Stop(BaseException):
 class FlowWorker(rq.SimpleWorker):
     """RQ's registration, keys and names; our loop."""
 
-    def __init__(self, queues: list[Any], *, slots: Slots, slot: int, tape: Tape, url: str, keys: Keys, signer: Signer, artifacts: str, all_queues: bool, lease_s: float, **options: Any) -> None:
-        super().__init__(queues, serializer=rq.serializers.JSONSerializer, **options)
+    def __init__(
+        self,
+        queues: list[Any],
+        *,
+        slots: Slots,
+        slot: int,
+        tape: Tape,
+        url: str,
+        keys: Keys,
+        signer: Signer,
+        artifacts: str,
+        all_queues: bool,
+        lease_s: float,
+        **options: Any,
+    ) -> None:
+        base: Any = super()  # RQ leaves some parameters of its constructor untyped
+        base.__init__(queues, serializer=rq.serializers.JSONSerializer, **options)
         self._slots, self._slot, self._url = slots, slot, url
         self._stopping = self._waiting = self._inside = False
         self._lease = self._interrupted = 0
@@ -65,9 +80,11 @@ class FlowWorker(rq.SimpleWorker):
         self.wire.on_open = self._know
         self._capture, self._shipper = Capture(tape), Shipper(tape, self.scripts["append"], slots, slot)
         self._tape = tape
-        reads = WorkerReads(self.wire, keys)
-        self._executor = Executor(reads, signer, OwnedArtifacts(StoredArtifacts(reads, keys.artifact, artifacts or None), reads), self._opened)
-        self._port = WorkerPort(reads, self.scripts["state"], tape, self._executor, self._shield, self._ask)
+        reads = self._reads = WorkerReads(self.wire, keys)
+        self._executor = Executor(
+            reads, signer, OwnedArtifacts(StoredArtifacts(reads, keys.artifact, artifacts or None), reads), self._opened
+        )
+        self._port = WorkerPort(reads, self.scripts["state"], tape, self._executor, shield=self._shield)
 
     def _opened(self) -> None:
         """New code was opened: a spare may import ahead what it needed."""
@@ -114,7 +131,9 @@ class FlowWorker(rq.SimpleWorker):
         signal.signal(signal.SIGUSR1, self._on_interrupt)
         self.register_birth()
         self.set_state("idle")
-        self._ask(self.scripts["beat"].command(self.name, 0, 0, "", lease_ms=self._lease_ms))  # no task before the lease
+        self._ask(
+            self.scripts["beat"].command(self.name, 0, 0, "", lease_ms=self._lease_ms)
+        )  # no task before the lease
         self._capture.install()
         self._shipper.start(self._second_wire)
         try:
@@ -154,6 +173,9 @@ class FlowWorker(rq.SimpleWorker):
         return ended, took
 
     def _settle(self, job: Job, ended: Ending, took_ns: int) -> tuple[bytes, list[bytes | None] | None]:
+        if not ended.opened and not self._reads.is_of_run(job):
+            self._reads.forget(job, self.name, self._lease)
+            return b"FORGOTTEN", None if self._stopping else self._claim("busy")
         lease, self._lease = self._lease, self._lease + 1
         command = (
             "EVALSHA", self.scripts["settle"].sha, len(self._queue_keys), *self._queue_keys,
@@ -170,11 +192,18 @@ class FlowWorker(rq.SimpleWorker):
     def _claim(self, was: str) -> list[bytes | None] | None:
         self._lease += 1
         named = {"worker": self.name, "next": self._lease}
+        claim = self.scripts["claim"]
         try:
-            reply, slices = self._call(self.scripts["claim"].command(keys=self._queue_keys, was=was, **named))
+            reply, slices = self.wire.call(*claim.command(keys=self._queue_keys, was=was, **named))
         except OSError:
-            again = self.scripts["claim"].command(keys=self._queue_keys, was="again", **named)
-            reply, slices = self.wire.again(*again)
+            reply, slices = self.wire.again(*claim.command(keys=self._queue_keys, was="again", **named))
+        except ReplyError as error:
+            if is_passing(error):
+                return None  # we hold nothing: look again after the next pop, where a stop may come between
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+            self._know(self.wire)
+            return self._claim(was)
         if slices:
             self._slice()
             if reply is None:
@@ -189,7 +218,9 @@ class FlowWorker(rq.SimpleWorker):
                 if self._stopping:
                     raise _Stop
                 self.wire.call("BLPOP", *self._tokens, WAIT_ALL_S if self._all_queues else WAIT_S)
-            except OSError:
+            except (OSError, ReplyError) as error:
+                if isinstance(error, ReplyError) and not is_passing(error):
+                    raise
                 self._waiting = False
                 self.wire.again("PING")
             finally:
@@ -209,35 +240,25 @@ class FlowWorker(rq.SimpleWorker):
         self._queue_keys = [queue.key for queue in self.queues]
         self._tokens = [self._keys.wake(queue.name.removeprefix(self._keys.queue_prefix)) for queue in self.queues]
 
-
     def _slice(self) -> None:
         """Make the next jobs of a map that was counted but not made yet: one script, so that nobody waits long."""
         self._ask(self.scripts["slice"].command())
 
     def _ask(self, command: tuple[Any, ...]) -> Any:
-        """Say it; when the answer got lost, say the same again. Every script we say may come twice."""
-        try:
-            return self._call(command)
-        except OSError:
-            return self.wire.again(*command)
-
-    def _call(self, command: tuple[Any, ...]) -> Any:
-        try:
-            return self.wire.call(*command)
-        except ReplyError as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise
-            self._know(self.wire)
-            return self.wire.call(*command)
+        """Say it; when the answer got lost, or the server is full, say the same again until it is taken. Every script
+        we say may come twice."""
+        return self.wire.ask(*command)
 
 
-def _queue(name: str, connection: redis.Redis) -> rq.Queue:
+def _queue(name: str, connection: Any) -> rq.Queue:
     return rq.Queue(name, connection=connection, serializer=rq.serializers.JSONSerializer)
 
 
 def _secret(chosen: Settings) -> bytes:
     if chosen.secret_bytes is None:
-        raise SecretMissing("This worker has no secret to verify code with.", hint="Set NBFLOW_SECRET to the one of the launcher.")
+        raise SecretMissing(
+            "This worker has no secret to verify code with.", hint="Set NBFLOW_SECRET to the one of the launcher."
+        )
     return chosen.secret_bytes
 
 
@@ -281,6 +302,14 @@ def main() -> int:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     slots, tape, gate = Slots(int(sys.argv[1])), Tape(int(sys.argv[2])), int(sys.argv[3])
+    try:
+        return _work(slots, tape, gate)
+    except NbflowError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _work(slots: Slots, tape: Tape, gate: int) -> int:
     chosen = settings()
     url, namespace = str(chosen.redis_url), chosen.namespace
     keys = Keys(namespace)
@@ -290,17 +319,16 @@ def main() -> int:
     for name in [name for name in os.environ if name.startswith("NBFLOW_")]:
         del os.environ[name]  # user code must not find the secret
     told = _pass_the_gate(gate, slots)
+    connection = Store(url, namespace).blocking()
     try:
-        connection = redis.Redis.from_url(url, socket_timeout=None)
         worker = FlowWorker(
             [_queue(keys.rq_queue_name(queue), connection) for queue in queues],
             name=told["name"], connection=connection, slots=slots, slot=told["slot"], tape=tape, url=url, keys=keys,
             signer=Signer(secret), artifacts=chosen.artifacts or "", all_queues=ALL_QUEUES in served, lease_s=chosen.lease_s,
         )  # fmt: skip
-        worker.work()
-    except NbflowError as error:
-        print(error, file=sys.stderr)
-        return 1
+    except ReplyError as error:
+        raise refusal(url, error) from error
+    worker.work()
     return 0
 
 

@@ -24,7 +24,9 @@ def _environment_without_the_notebook(folder: Path) -> str:
     return str(folder / "bin" / "python")
 
 
-def test_a_flow_of_a_notebook_runs_on_a_worker_of_another_environment_that_was_there_before(site: Site, tmp_path: Path) -> None:
+def test_a_flow_of_a_notebook_runs_on_a_worker_of_another_environment_that_was_there_before(
+    site: Site, tmp_path: Path
+) -> None:
     python = _environment_without_the_notebook(tmp_path / "elsewhere")
     before = site.living()
     workers = site.start_workers(1, queues="elsewhere", python=python, cwd="/")
@@ -63,7 +65,11 @@ def test_a_flow_of_a_notebook_runs_on_a_worker_of_another_environment_that_was_t
             )
         )
         done = subprocess.run(
-            [sys.executable, str(notebook), site.server.url, SECRET], capture_output=True, text=True, timeout=50, check=False
+            [sys.executable, str(notebook), site.server.url, SECRET],
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == str((python, 42, "Order"))
@@ -71,7 +77,9 @@ def test_a_flow_of_a_notebook_runs_on_a_worker_of_another_environment_that_was_t
         workers.stop()
 
 
-def test_an_edited_helper_counts_from_the_next_start_on_and_a_run_in_flight_stays_on_the_old(site: Site, tmp_path: Path, monkeypatch) -> None:  # noqa: ANN001
+def test_an_edited_helper_counts_from_the_next_start_on_and_a_run_in_flight_stays_on_the_old(
+    site: Site, tmp_path: Path, monkeypatch
+) -> None:  # noqa: ANN001
     project = tmp_path / "project"
     project.mkdir()
     (project / "pyproject.toml").touch()
@@ -79,7 +87,7 @@ def test_an_edited_helper_counts_from_the_next_start_on_and_a_run_in_flight_stay
     helper.write_text("def answer():\n    return 'old'\n")
     monkeypatch.syspath_prepend(str(project))
     monkeypatch.chdir(project)
-    import myhelper_of_flow  # type: ignore[import-not-found]
+    import myhelper_of_flow  # type: ignore
 
     nbflow = Nbflow(site.server.url, secret=SECRET, project=project)
     workers = site.start_workers(1, queues="edit")

@@ -55,7 +55,12 @@ class FakeApp:
         self.asked: list[tuple[Any, ...]] = []
         self.fails = False
 
+    @property
+    def is_connected(self) -> bool:
+        return bool(self.asked)
+
     def status(self) -> str:
+        self.asked.append(("status",))
         return "all is well"
 
     def set_workers(self, count: int) -> None:
@@ -171,7 +176,7 @@ def test_each_word_asks_the_app(shell: InteractiveShell, app: FakeApp, capsys: p
     run(shell, "%nbflow workers 3")
     run(shell, "%nbflow cancel 77 it was wrong")
     run(shell, "%nbflow down")
-    assert app.asked == [("workers", 3), ("cancel", IDS[2], "it was wrong")]
+    assert app.asked == [("status",), ("workers", 3), ("cancel", IDS[2], "it was wrong")]
     said = capsys.readouterr().out
     assert "3 local workers." in said
     assert "Run 77777777 is canceled." in said

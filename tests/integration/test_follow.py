@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -289,9 +292,7 @@ def test_a_forked_child_follows_on_its_own(store: Store, follower: Follower, tmp
     _until(lambda: follower.is_listening, lambda: "not listening")
     child = os.fork()
     if child == 0:
-        (tmp_path / "child.tmp").write_text("\n".join(event.id for event in follower.follow("r1", timeout=20)))
-        (tmp_path / "child.tmp").rename(tmp_path / "child")
-        os._exit(0)
+        _be_the_child(follower, tmp_path / "child")
     _until(lambda: _subscribed(store) == 2, lambda: f"{_subscribed(store)} connections")
     writer.write_many(100)
     writer.end()
@@ -299,6 +300,18 @@ def test_a_forked_child_follows_on_its_own(store: Store, follower: Follower, tmp
     assert got() == written
     os.waitpid(child, 0)
     assert (tmp_path / "child").read_text().split("\n") == written
+
+
+def _be_the_child(follower: Follower, file: Path) -> NoReturn:
+    """Whatever happens: never come back into the test, and never hang."""
+    with file.open("w") as said:
+        faulthandler.dump_traceback_later(15, exit=True, file=said)
+        try:
+            said.write("\n".join(event.id for event in follower.follow("r1", timeout=10)))
+        except BaseException:  # noqa: BLE001 - the parent reads it
+            traceback.print_exc(file=said)
+        said.flush()
+        os._exit(0)
 
 
 def test_a_closed_follower_says_so(store: Store) -> None:

@@ -109,7 +109,9 @@ def test_cores_are_shared_out_and_the_secret_is_not_in_sight(site: Site) -> None
 
     @flow.entry
     def look() -> Any:
-        return {name: value for name, value in os.environ.items() if name.startswith("NBFLOW") or name.endswith("_THREADS")}
+        return {
+            name: value for name, value in os.environ.items() if name.startswith("NBFLOW") or name.endswith("_THREADS")
+        }
 
     seen = flow.start().wait(20, progress=False).result
     assert not [name for name in seen if name.startswith("NBFLOW")]

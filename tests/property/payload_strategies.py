@@ -44,9 +44,9 @@ _SCALARS = st.one_of(
             pd.Timestamp("2024-10-27 01:30", tz="UTC").tz_convert("CET"),
         ]
     ),
-    st.sampled_from([pd.Timestamp("1500-01-01").as_unit("s"), pd.Timestamp(5, unit="ns"), pd.Timedelta(7, unit="ns")]),
+    st.sampled_from([pd.Timestamp("1500-01-01").as_unit("s"), pd.Timestamp(5, unit="ns")]),
     hnp.from_dtype(np.dtype("f4")) | hnp.from_dtype(np.dtype("u8")) | hnp.from_dtype(np.dtype("c8")),
-    hnp.from_dtype(np.dtype("?")) | hnp.from_dtype(np.dtype("M8[us]")) | hnp.from_dtype(np.dtype("m8[s]")),
+    hnp.from_dtype(np.dtype("?")),
     hnp.from_dtype(np.dtype("U4")) | hnp.from_dtype(np.dtype("S4")) | hnp.from_dtype(np.dtype("f2")),
     TEXTS.map(Text) | st.integers().map(Whole),
 )
@@ -70,8 +70,13 @@ _HASHABLE = st.recursive(
     lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3) | st.builds(Point, inner, inner),
     max_leaves=4,
 )
+_ALONE = st.one_of(
+    # numpy's durations and pandas' raise when they are compared with a large integer: no set of theirs is safe to make
+    hnp.from_dtype(np.dtype("M8[us]")) | hnp.from_dtype(np.dtype("m8[s]")),
+    st.just(pd.Timedelta(7, unit="ns")),
+)
 VALUES = st.recursive(
-    HASHABLE_SCALARS | st.binary(max_size=8).map(bytearray) | st.just(Decimal("sNaN123")),
+    HASHABLE_SCALARS | _ALONE | st.binary(max_size=8).map(bytearray) | st.just(Decimal("sNaN123")),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
         st.tuples(inner, inner),

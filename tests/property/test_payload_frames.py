@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.property.payload_strategies import QUICK
-from tests.property.payloads import codec, comes_back
+from tests.property.payloads import codec, comes_back, same
 
 
 @given(
@@ -141,3 +142,30 @@ ARROW = [
 def test_tables_of_polars_and_arrow_come_back_as_they_were(value: Any) -> None:
     """By Arrow where that is exact, by pickle where it is not."""
     assert comes_back(value)
+
+
+USUAL = {
+    "numbers": pd.DataFrame({"a": [1, 2], "b": [0.5, float("nan")]}),
+    "strings": pd.DataFrame({"a": ["x", None]}),
+    "object strings": pd.DataFrame({"a": pd.Series(["x", None], dtype=object)}),
+    "categories": pd.DataFrame({"a": pd.Categorical(["x", "y"])}),
+    "nullable": pd.DataFrame({"a": pd.array([1, None], dtype="Int64")}),
+    "days": pd.DataFrame({"a": [1, 2]}, index=pd.date_range("2024", periods=2)),
+    "UTC": pd.DataFrame({"a": pd.to_datetime(["2024-01-01"], utc=True)}),
+    "UTC index": pd.DataFrame({"a": [1]}, index=pd.to_datetime(["2024-01-01"], utc=True)),
+    "two levels": pd.DataFrame({"a": [1, 2]}, index=pd.MultiIndex.from_tuples([("x", 1), ("y", 2)])),
+    "numbered columns": pd.DataFrame(np.zeros((2, 3))),
+    "a series": pd.Series([1, 2], name="a"),
+    "a series without a name": pd.Series(["x"]),
+    "attributes": pd.DataFrame({"a": [1]}),
+}
+USUAL["attributes"].attrs["unit"] = "m"
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_the_usual_frames_travel_as_arrow(name: str) -> None:
+    """A pickle would come back too, but no view could open it."""
+    one = codec()
+    text = one.encode(USUAL[name])
+    assert json.loads(text)["kind"] == "arrow"
+    assert same(one.decode(text), USUAL[name])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nbflow.errors import ArtifactMissing, PayloadError, StoreError
+from nbflow.errors import ArtifactMissing, PayloadError, SignatureMismatch, StoreError
 from nbflow.model.artifacts import digest_of
 from nbflow.model.codec import Codec
 from nbflow.store.artifacts import BlobCache, StoredArtifacts
@@ -104,7 +104,7 @@ def test_changed_bytes_are_refused(place: Any, tmp_path: Path) -> None:
     client.keys[f"p:artifact:{small}"] = b"other"
     (tmp_path / "artifacts" / big[:2] / big).write_bytes(b"x" * len(BIG))
     for digest in (small, big):
-        with pytest.raises(StoreError, match="has changed"):
+        with pytest.raises(SignatureMismatch, match="have changed"):
             artifacts(client, place).get(digest)
 
 

@@ -99,6 +99,21 @@ def test_a_known_dataclass_is_written_by_fields_and_restored_without_running_cod
     assert __name__ not in text
 
 
+@pytest.mark.parametrize("name", ["__class__", "__dict__", "other"])
+def test_a_text_sets_no_attribute_that_is_no_field(name: str) -> None:
+    text = json.dumps({"$t": "data", "type": "Order", "v": {name: 1}}, separators=(",", ":"))
+    with pytest.raises(PayloadError, match="no field"):
+        worker(types=TypeTable([Order])).decode(text)
+
+
+def test_a_moment_of_pandas_with_an_offset_needs_no_pickle() -> None:
+    moment = pd.Timestamp("2024-01-01 00:00+02:30")
+    one = worker()
+    text = one.encode(moment)
+    assert json.loads(text)["$t"] == "timestamp"
+    assert one.decode(text).isoformat() == moment.isoformat()
+
+
 def test_an_instance_with_more_than_its_fields_is_a_pickle() -> None:
     order = Order("a")
     order.note = "more"  # type: ignore[attr-defined]

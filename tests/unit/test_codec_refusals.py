@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from nbflow.errors import (
     PayloadError,
@@ -42,19 +41,9 @@ class Plain:
     __hash__ = None  # type: ignore[assignment]
 
 
-class Item(BaseModel):
-    price: float = 1.0
-    name: str = "x"
-
-
 def worker(**options: Any) -> Codec:
     settings: dict[str, Any] = {"signer": SIGNER, "artifacts": MemoryArtifacts(), "open_pickles": True, **options}
     return Codec(**settings)
-
-
-def view_of(other: Codec) -> Codec:
-    """A reader of the same artifacts that opens no pickles and knows no types."""
-    return Codec(artifacts=other.artifacts)
 
 
 @pytest.mark.parametrize(

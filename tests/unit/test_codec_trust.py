@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from nbflow.errors import (
     BundleUnsigned,
@@ -26,16 +24,6 @@ from nbflow.model.signing import Signer
 SIGNER = Signer(b"s" * 32)
 
 
-@dataclass
-class Order:
-    name: str
-    total: float = 0.0
-    seen: list[str] = field(default_factory=list[str])
-
-    def __post_init__(self) -> None:
-        self.seen.append("made")
-
-
 class Plain:
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -44,11 +32,6 @@ class Plain:
         return isinstance(other, Plain) and self.value == other.value
 
     __hash__ = None  # type: ignore[assignment]
-
-
-class Item(BaseModel):
-    price: float = 1.0
-    name: str = "x"
 
 
 def worker(**options: Any) -> Codec:

@@ -127,7 +127,8 @@ end
 
 local function unhandled()                                            -- the first step whose failure nobody answered for
   for s in string.gmatch(get('fails') or '', '%S+') do
-    if not get('handled:'..s) then return s end
+    local n = get('handled:'..s)
+    if not n or n ~= 'all' and tonumber(n) < num('f:'..s) then return s end
   end
 end
 
@@ -160,7 +161,11 @@ local function count_out(s, p, task, failed)
       call('HSET', rk, 'fails', (get('fails') or '')..' '..s, 'error:'..s, first)
     end
   else
-    for _, x in ipairs(p.handles or {}) do set('handled:'..x) end
+    for _, x in ipairs(p.handles or {}) do call('HSET', rk, 'handled:'..x, 'all') end
+    for _, x in ipairs(p.keeps or {}) do                              -- it took those there were; a later one it never saw
+      local n = num('f:'..x)
+      if n > 0 and get('handled:'..x) ~= 'all' then call('HSET', rk, 'handled:'..x, n) end
+    end
   end
   delta = delta - 1
   if p.w and p.cycle then inc('og:'..p.cycle, -1) end

@@ -1,0 +1,113 @@
+"""The key check: every key of a namespace belongs to a known family and to an owner that is there.
+
+Owners: a run (its hash), a job (RQ's hash of it, of a run that has not ended), a worker (registered), a queue that
+somebody may listen to. A key of no family, or whose owner is gone, leaks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from nbflow.store.connect import Store
+
+__all__ = ["leaks"]
+
+ENDED = ("completed", "failed", "canceled")
+OF_A_RUN = "flow|log|run|emits|order|keys|state|owned|open|meet|left"
+ONLY_WHILE_IT_RUNS = ("open", "meet", "left")
+
+
+def leaks(store: Store) -> list[str]:
+    """What leaks, one sentence a key."""
+    check = _Check(store)
+    keys = sorted(store.text.scan_iter(count=1000))
+    return [f"{key}: {why}" for key in keys if (why := check.complaint(key))]
+
+
+class _Check:
+    def __init__(self, store: Store) -> None:
+        self.text: Any = store.text
+        self.space = re.escape(store.keys.namespace)
+        self.keys = store.keys
+        self.families: list[tuple[str, Callable[..., str]]] = [
+            (rf"{self.space}:({OF_A_RUN}):([^:]+)(:.+)?", self._of_a_run),
+            (rf"{self.space}:key:([^:]+):(.+)", self._key_of_a_run),
+            (rf"{self.space}:(plan|bundle):(\w+)", self._code),
+            (rf"{self.space}:(flows|owners|format|workers|runs:\w+|flows:[^:]+|wake:.+)", self._index),
+            (rf"{self.space}:slices", self._slices),
+            (rf"{self.space}:artifact:(.+)", self._artifact),
+            (r"rq:job:(.+)", self._job),
+            (r"rq:(?:executions:(.+)|execution:(.+):\d+)", self._record_of_a_job),
+            (r"rq:worker:([^:]+)(:executions)?", self._worker),
+            (r"rq:(queue:.+|queues|workers|workers:.+|wip:.+|clean_registries:.+|suspended)", self._queue),
+        ]
+
+    def complaint(self, key: str) -> str:
+        for pattern, judge in self.families:
+            found = re.fullmatch(pattern, key)
+            if found:
+                return judge(key, *found.groups())
+        return "it belongs to no known family"
+
+    def _status(self, run: str) -> str | None:
+        return self.text.hget(self.keys.run(run), "status")
+
+    def _of_a_run(self, key: str, kind: str, run: str, _: str | None) -> str:
+        status = self._status(run)
+        if status is None:
+            return f"there is no run {run}"
+        if kind in ONLY_WHILE_IT_RUNS and status in ENDED and not self._is_being_removed(run):
+            return f"the run {run} is {status}, and nothing of it is unfinished"
+        return ""
+
+    def _is_being_removed(self, run: str) -> bool:
+        return any(entry.startswith(f"{run} ") for entry in self.text.lrange(f"{self.keys.namespace}:slices", 0, -1))
+
+    def _key_of_a_run(self, key: str, flow: str, name: str) -> str:
+        run = self.text.get(key)
+        return "" if self._status(run) is not None else f"there is no run {run}"
+
+    def _code(self, key: str, kind: str, digest: str) -> str:
+        owners = self.text.hget(f"{self.keys.namespace}:owners", f"{kind}:{digest}")
+        return "" if int(owners or 0) > 0 else "no run owns it"
+
+    def _index(self, key: str, name: str) -> str:
+        kind, _, which = name.partition(":")
+        if kind in ("runs", "flows") and which:
+            gone = [run for run in self.text.zrange(key, 0, -1) if self._status(run) is None]
+            wrong = [run for run in self.text.zrange(key, 0, -1) if kind == "runs" and self._status(run) != which]
+            return f"it names {gone or wrong}" if gone or wrong else ""
+        return ""
+
+    def _slices(self, key: str) -> str:
+        runs = {entry.split(" ")[0] for entry in self.text.lrange(key, 0, -1)}
+        gone = sorted(run for run in runs if self._status(run) is None)
+        return f"it names {gone}" if gone else ""
+
+    def _artifact(self, key: str, digest: str) -> str:
+        owned = any(self.text.sismember(other, digest) for other in self.text.scan_iter(f"{self.keys.namespace}:owned:*"))
+        return "" if owned else "no run owns it"
+
+    def _job(self, key: str, job: str) -> str:
+        run = self.text.hget(key, "run")
+        status = self._status(run or "")
+        if status is None:
+            return f"there is no run {run}"
+        if status in ENDED and not self._is_being_removed(run):
+            return f"the run {run} is {status}"
+        return "" if self.text.sismember(f"{self.keys.namespace}:open:{run}", job) else f"the run {run} does not know it"
+
+    def _record_of_a_job(self, key: str, job: str | None, job_too: str | None) -> str:
+        return "" if self.text.exists(self.keys.rq_job(job or job_too or "")) else "its job is gone"
+
+    def _worker(self, key: str, worker: str, executions: str | None) -> str:
+        return "" if self.text.sismember("rq:workers", self.keys.rq_worker(worker)) else f"no worker {worker} is registered"
+
+    def _queue(self, key: str, name: str) -> str:
+        kind = name.partition(":")[0]
+        if kind == "wip":
+            gone = [one for one in self.text.zrange(key, 0, -1) if not self.text.exists(self.keys.rq_job(one.rpartition(":")[0]))]
+            return f"it names {gone}" if gone else ""
+        return ""

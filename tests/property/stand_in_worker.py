@@ -1,0 +1,75 @@
+"""A worker without a process, for the property tests: claims all there is, ends tasks as a real worker would (by
+`nbflow.worker.ending`), and tells what each task received."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from nbflow.define.plan import routes
+from nbflow.model.codec import Codec
+from nbflow.model.definition import FlowSpec, Form, StepSpec, Term
+from nbflow.model.ids import index_sort_key
+from nbflow.store.connect import Store
+from nbflow.worker.ending import Attempt
+from nbflow.worker.context import Emission
+from nbflow.worker.task import Job
+from tests.machine import Claimed, Machine
+from tests.property.random_flows import Deed
+
+__all__ = ["StandIn", "key_of"]
+
+
+def key_of(element: Any) -> str:
+    """The `key=` of every step that has one."""
+    return f"key of {element}"
+
+
+class StandIn:
+    def __init__(self, store: Store, flow: FlowSpec) -> None:
+        self.store, self.flow = store, flow
+        self.machine = Machine(store, flow)
+        self.machine.birth("w")
+        self.routes = routes(flow)
+        self.codec = Codec()
+        self.keys = {step.name: key_of for step in flow.steps if step.has_key}
+        self.mapped = {step.name for step in flow.steps if step.is_mapped}
+
+    def claim_all(self) -> list[Claimed]:
+        self.machine.slice_all()
+        claimed: list[Claimed] = []
+        while (task := self.machine.claim("w")) is not None:
+            claimed.append(task)
+        return claimed
+
+    def settle(self, task: Claimed, deed: Deed) -> None:
+        step_name = task.task.partition("[")[0]
+        attempt = Attempt(_job(task), self.flow.step(step_name), self.routes[step_name], self.codec, self.keys)
+        if deed.fails:
+            ended = attempt.failed(ValueError(task.task), 0.001, None)
+        else:
+            calls = [Emission(call.topic, list(call.values), many=call.many) for call in deed.calls]
+            ended = attempt.completed(deed.returns, calls, 0.001)
+        status, _ = self.machine.settle(task, ended.emits, outcome=ended.outcome, data=ended.data)
+        assert status == "OK"
+
+    def received(self, task: Claimed) -> list[Any]:
+        """As `Model.receives` says it."""
+        step = self.flow.step(task.task.partition("[")[0])
+        if step.is_entry:
+            return []
+        payloads = iter(task.payloads)
+        return [value for term in step.terms for value in self._term(step, task, term, payloads)]
+
+    def _term(self, step: StepSpec, task: Claimed, term: Term, payloads: Any) -> list[Any]:
+        if term.any_of:
+            return [(next(payloads), json.loads(next(payloads)))]
+        of_a_map = term.form is Form.COMPLETED and term.topics[0].partition(":")[2] in self.mapped
+        if term.form in (Form.COLLECT, Form.KEEP) or of_a_map:
+            texts: dict[str, str] = self.store.text.hgetall(self.store.keys.emits(task.run, term.topics[0]))  # pyright: ignore[reportAssignmentType]
+            return [[json.loads(texts[index]) for index in sorted(texts, key=index_sort_key)]]
+        return [json.loads(next(payloads)) for _ in term.topics]
+
+
+def _job(task: Claimed) -> Job:
+    return Job(task.job, task.run, task.task, task.attempt, task.queue, None, 0, "", "b", "s", "", "", "", ())

@@ -1,0 +1,82 @@
+"""The command as a whole: what it loads, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nbflow import errors
+from nbflow.cli.main import exit_code
+
+HEAVY = {"pandas", "numpy", "pyarrow", "networkx", "redis", "rq", "IPython", "pydantic", "rich", "cloudpickle"}
+
+
+def nbflow(*words: str, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NBFLOW_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "nbflow", *words], capture_output=True, text=True, cwd=cwd, env=environment, check=False
+    )
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    return done
+
+
+def test_help_loads_nothing_that_takes_time() -> None:
+    """Law: `nbflow --help` takes less than 300 ms, which is typer and our own modules; counted by modules, not by a clock."""
+    code = "import json, sys\ntry:\n    from nbflow.cli.main import main; main(['--help'])\nfinally:\n    print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "quickstart" in out
+    assert not HEAVY & set(json.loads(out.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.UnknownRun("x"), 2),
+        (errors.UnknownFlow("x"), 2),
+        (errors.InputInvalid("x"), 2),
+        (errors.RunEnded("x"), 1),
+        (errors.ServerUnreachable("x"), 1),
+        (errors.DefinitionError("x"), 1),
+        (ValueError("x"), 1),
+    ],
+)
+def test_wrong_usage_and_failure_have_codes_of_their_own(error: Exception, code: int) -> None:
+    assert exit_code(error) == code
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    assert "No such command 'nonsense'" in nbflow("nonsense", code=2).stderr
+
+
+def test_the_version_is_told() -> None:
+    assert nbflow("--version").stdout.startswith("nbflow 0.")
+
+
+def test_an_error_is_a_sentence_and_a_hint_and_a_traceback_only_on_demand(tmp_path: Path) -> None:
+    done = nbflow("start", "etl", code=2, cwd=tmp_path)
+    assert done.stderr == (
+        "Error: Nothing says where the flow 'etl' is defined.\n→ Add --from with a notebook, a script or a module.\n"
+    )
+    assert "Traceback" in nbflow("--debug", "start", "etl", code=2, cwd=tmp_path).stderr
+
+
+def test_the_doctor_ends_with_one_if_something_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = json.loads(nbflow("doctor", "--json", cwd=tmp_path).stdout)
+    assert {check["status"] for check in told} <= {"ok", "warn"}
+    monkeypatch.setattr(os, "environ", {**os.environ, "NBFLOW_LEASE_S": "2"})
+    assert (
+        "fail"
+        in subprocess.run(
+            [sys.executable, "-m", "nbflow", "doctor"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ,
+            check=False,
+        ).stdout
+    )
