@@ -5,6 +5,7 @@ A mark is one line written with one `write(2)`: about 2 us, and CLOCK_MONOTONIC 
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import statistics
@@ -57,7 +58,7 @@ def hops_ms(marks: Path) -> list[float]:
     gaps: list[float] = []
     for hops in read_marks(marks).values():
         order = [hops[i] for i in sorted(hops)]
-        gaps += [(b - a) / 1e6 for a, b in zip(order, order[1:], strict=False)]
+        gaps += [(b - a) / 1e6 for a, b in itertools.pairwise(order)]
     return sorted(gaps)
 
 

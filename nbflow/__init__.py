@@ -62,7 +62,33 @@ _HOMES = {
     "workers": "nbflow.views",
 }
 
-__all__ = [*sorted(_HOMES), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [
+    "NOTHING",
+    "Canceled",
+    "Context",
+    "Flow",
+    "GiveUp",
+    "Nbflow",
+    "NbflowError",
+    "Run",
+    "StepFailure",
+    "__version__",
+    "any_of",
+    "collect",
+    "completed",
+    "connect",
+    "current",
+    "each",
+    "failed",
+    "flows",
+    "load_ipython_extension",
+    "queues",
+    "run",
+    "runs",
+    "step",
+    "unload_ipython_extension",
+    "workers",
+]
 
 
 def __getattr__(name: str) -> Any:

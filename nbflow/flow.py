@@ -59,7 +59,7 @@ class Flow(FlowDefinition):
         `InputInvalid` names the field that does not fit, `DefinitionError` what is wrong with the flow; nothing is
         written then.
         """
-        return self._start_on(app.default(), Options(), args, values)
+        return self.start_on(app.default(), Options(), args, values)
 
     def start_many(self, inputs: Sequence[Mapping[str, Any]]) -> list[Run]:
         """A run for each of the inputs."""
@@ -87,7 +87,8 @@ class Flow(FlowDefinition):
         """What is wrong, doubtful or worth knowing: a DataFrame of code, severity, step, message, hint."""
         return frames.findings(self.findings())
 
-    def _start_on(self, nbflow: Nbflow, options: Options, args: Sequence[Any], values: Mapping[str, Any]) -> Run:
+    def start_on(self, nbflow: Nbflow, options: Options, args: Sequence[Any], values: Mapping[str, Any]) -> Run:
+        """Start a run through that `Nbflow`; `start` and `options(...).start` come down to it."""
         if _disabled:
             raise LaunchDisabled(self.name)
         return nbflow.start(self, self.bind_input(args, values), options)
@@ -104,7 +105,7 @@ class Start:
 
     def start(self, *args: Any, **values: Any) -> Run:
         """See `Flow.start`."""
-        return self._flow._start_on(self._on or app.default(), self._options, args, values)  # pyright: ignore[reportPrivateUsage]
+        return self._flow.start_on(self._on or app.default(), self._options, args, values)
 
     def start_many(self, inputs: Sequence[Mapping[str, Any]]) -> list[Run]:
         """A run for each of the inputs. A key would make them one, so there is none."""

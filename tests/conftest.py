@@ -68,7 +68,7 @@ def site(servers: dict[str, RunningServer], tmp_path_factory: pytest.TempPathFac
     with open_site(server, folder) as opened:
         workers = opened.start_workers(2)
         try:
-            wait_until(lambda: opened.living() == 2, what=lambda: workers.log.read_text())
+            wait_until(lambda: opened.living() == 2, what=workers.log.read_text)
             yield opened
         finally:
             workers.stop()

@@ -87,7 +87,9 @@ class _Check:
         return f"it names {gone}" if gone else ""
 
     def _artifact(self, key: str, digest: str) -> str:
-        owned = any(self.text.sismember(other, digest) for other in self.text.scan_iter(f"{self.keys.namespace}:owned:*"))
+        owned = any(
+            self.text.sismember(other, digest) for other in self.text.scan_iter(f"{self.keys.namespace}:owned:*")
+        )
         return "" if owned else "no run owns it"
 
     def _job(self, key: str, job: str) -> str:
@@ -97,17 +99,27 @@ class _Check:
             return f"there is no run {run}"
         if status in ENDED and not self._is_being_removed(run):
             return f"the run {run} is {status}"
-        return "" if self.text.sismember(f"{self.keys.namespace}:open:{run}", job) else f"the run {run} does not know it"
+        return (
+            "" if self.text.sismember(f"{self.keys.namespace}:open:{run}", job) else f"the run {run} does not know it"
+        )
 
     def _record_of_a_job(self, key: str, job: str | None, job_too: str | None) -> str:
         return "" if self.text.exists(self.keys.rq_job(job or job_too or "")) else "its job is gone"
 
     def _worker(self, key: str, worker: str, executions: str | None) -> str:
-        return "" if self.text.sismember("rq:workers", self.keys.rq_worker(worker)) else f"no worker {worker} is registered"
+        return (
+            ""
+            if self.text.sismember("rq:workers", self.keys.rq_worker(worker))
+            else f"no worker {worker} is registered"
+        )
 
     def _queue(self, key: str, name: str) -> str:
         kind = name.partition(":")[0]
         if kind == "wip":
-            gone = [one for one in self.text.zrange(key, 0, -1) if not self.text.exists(self.keys.rq_job(one.rpartition(":")[0]))]
+            gone = [
+                one
+                for one in self.text.zrange(key, 0, -1)
+                if not self.text.exists(self.keys.rq_job(one.rpartition(":")[0]))
+            ]
             return f"it names {gone}" if gone else ""
         return ""

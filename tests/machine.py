@@ -33,7 +33,9 @@ class Machine:
         self.plan = compile_plan(flow)
         self.queues = sorted({step.queue for step in flow.steps}) or ["default"]
         self.leases = 0
-        store.client.hset(store.keys.plan(self.plan.digest), items=[part for pair in self.plan.table.items() for part in pair])
+        store.client.hset(
+            store.keys.plan(self.plan.digest), items=[part for pair in self.plan.table.items() for part in pair]
+        )
         store.client.set(store.keys.bundle("b"), b"bundle")
 
     def launch(self, run: str = "r1", value: str = "{}", key: str = "") -> list[Any]:

@@ -79,8 +79,7 @@ class Site:
                 stdout=out,
                 stderr=out,
             )
-        workers = Workers(process, log)
-        return workers
+        return Workers(process, log)
 
     def living(self) -> int:
         return len(self.nbflow.index.workers())

@@ -50,9 +50,9 @@ def examine() -> list[Check]:
     except NbflowError as error:  # a setting that cannot be used
         return [*checks, Check("settings", "fail", error.message, error.hint)]
     checks += [*_settings(), _secret(nbflow), _artifacts(nbflow)]
-    url, socket_checks = _address(nbflow)
-    checks += socket_checks
-    return checks + (_server(url, nbflow.namespace) if url else [])
+    url, stack_checks = _address(nbflow)
+    checks += stack_checks
+    return checks + (_server(url, nbflow.namespace, has_stack=bool(stack_checks)) if url else [])
 
 
 def in_range(version: str, wanted: str) -> bool:
@@ -220,7 +220,7 @@ def _socket(url: str) -> Check:
     return Check("socket", "ok", f"{path} ({len(os.fsencode(path))} bytes)")
 
 
-def _server(url: str, namespace: str) -> list[Check]:
+def _server(url: str, namespace: str, *, has_stack: bool) -> list[Check]:
     from nbflow.store.connect import Store, translated
     from nbflow.store.wire import shown_url
 
@@ -230,7 +230,7 @@ def _server(url: str, namespace: str) -> list[Check]:
         with translated(url):
             info: dict[str, Any] = _client(store).info()
             found = [Check("server", "ok", f"{version} at {shown_url(url)}"), *_kept(info), _memory(info)]
-            found += [_latency(store), *_workers(store)]
+            found += [_latency(store), *_workers(store, all_are_served=has_stack)]
     except NbflowError as error:
         return [Check("server", "fail", error.message, error.hint)]
     store.close()
@@ -279,7 +279,8 @@ def _latency(store: Store) -> Check:
     return Check("latency", "ok", f"{median:.2f} ms a round trip")
 
 
-def _workers(store: Store) -> Iterator[Check]:
+def _workers(store: Store, *, all_are_served: bool) -> Iterator[Check]:
+    """The workers of a stack serve every queue, and are registered for those that they found at their start."""
     from nbflow.store.index import Index
     from nbflow.store.keys import RQ
 
@@ -290,7 +291,7 @@ def _workers(store: Store) -> Iterator[Check]:
         yield Check("workers", "ok", f"{len(rows)} on {', '.join(sorted(served))}")
     else:
         yield Check("workers", "warn", "no worker is alive: nothing will run", "Run `nbflow worker`, or `nbflow up`.")
-    for queue in queues:
+    for queue in () if all_are_served and rows else queues:
         if queue.waiting and queue.name not in served:
             hint = f"Run `nbflow worker --queues {queue.name}`."
             yield Check("queues", "warn", f"{queue.waiting} wait on {queue.name!r}, which no worker serves", hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,7 +118,9 @@ def _input_schema(flow: FlowDefinition) -> dict[str, Any]:
 
     model = flow.input_model()
     try:
-        return model.model_json_schema()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a default that JSON cannot say is left out, and that is all
+            return model.model_json_schema()
     except (PydanticInvalidForJsonSchema, PydanticUserError):
         fields = {info.alias or name: dict[str, Any]() for name, info in model.model_fields.items()}
         required = [info.alias or name for name, info in model.model_fields.items() if info.is_required()]

@@ -70,8 +70,9 @@ def tell_end(view: View) -> None:
 def log_line(event: Event) -> str:
     """`12:03:04.123 parse[7] info read the file rows=3`."""
     data = event.data
-    fields = cast("dict[str, Any]", data.get("fields") or {})
-    more = " ".join(f"{plain(name)}={shown(value, 100)}" for name, value in fields.items())
+    fields = data.get("fields")
+    named = cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}
+    more = " ".join(f"{plain(name)}={shown(value, 100)}" for name, value in named.items())
     parts = (_clock(event), event.task, str(data.get("level", "")), str(data.get("message", "")))
     return " ".join(filter(None, (*map(plain, parts), more)))
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from nbflow.cli import doctor, flows, quickstart, runs, stack, start, workers
+from nbflow.cli import doctor, flows, quickstart, runs, secret, stack, start, workers
 from nbflow.cli.terminal import block, plain, warn
 from nbflow.errors import InputInvalid, InternalError, NbflowError, UnknownFlow, UnknownRun
 
@@ -79,6 +79,11 @@ _workers = typer.Typer(help="The workers that live, on any machine.", no_args_is
 _workers.command("list")(workers.list_workers)
 _workers.command("drain")(workers.drain)
 app.add_typer(_workers, name="workers")
+
+_secret = typer.Typer(help="The secret that code is signed with.", no_args_is_help=True, **PLAIN)
+_secret.command("new")(secret.new)
+_secret.callback()(lambda: None)  # or typer would take the one command for the group itself
+app.add_typer(_secret, name="secret")
 
 
 def main(words: list[str] | None = None) -> NoReturn:

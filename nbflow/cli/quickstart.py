@@ -60,15 +60,17 @@ def find_notebook(root: Path) -> Path:
 
 
 def _insist_on_workers(nbflow: Nbflow) -> None:
-    """Local workers are on their way; on another server nobody may be there, and the run would wait for ever."""
+    """Local workers are on their way; where there are none the run would wait for ever."""
     from nbflow.settings import settings
 
-    if settings().redis_url and not nbflow.index.workers():
+    if nbflow.index.workers():
+        return
+    if settings().redis_url:
         raise CommandRefused(
             "No worker serves the server of NBFLOW_REDIS_URL.",
             hint="Run `nbflow worker`, or unset the variable to use the local stack.",
         )
-    if not settings().redis_url and nbflow.stack.status().running and not nbflow.stack.status().workers:
+    if not nbflow.stack.status().workers:
         raise CommandRefused("The local stack has no workers.", hint="Run `nbflow up --workers 2`, then try again.")
 
 

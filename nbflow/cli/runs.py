@@ -97,20 +97,25 @@ def logs(run: RunId, follow: Follow = False, as_json: JsonLines = False) -> None
 def cancel(
     runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Ids, or beginnings of ids.")],
     reason: Annotated[str, typer.Option(help="Why; the run's events keep it.")] = "",
+    as_json: Json = False,
 ) -> None:
     """End runs; what runs of them is interrupted."""
     from nbflow.app import default
 
     errors: list[NbflowError] = []
+    ended: list[str] = []
     with default() as nbflow:
         for wanted in runs:
             try:
                 found = nbflow.index.resolve(wanted)
                 nbflow.cancel(found, reason)
-            except NbflowError as error:
+                ended.append(found)
+            except NbflowError as error:  # the others are ended all the same
                 errors.append(error)
-                continue
-            say(f"Run {found} is canceled.")
+    if as_json:
+        document([{"id": run} for run in ended])
+    for run in () if as_json else ended:
+        say(f"Run {run} is canceled.")
     for error in errors[:-1]:
         warn(f"Error: {block(error)}")
     if errors:

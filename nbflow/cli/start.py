@@ -65,9 +65,9 @@ def wait_for(run: Run, *, as_json: bool = False) -> int:
     """Show the run up to its end; the exit code that tells it. Ctrl-C leaves the run."""
     from nbflow.cli.follow import ENDS, follow, tell_end
 
-    if not as_json:
-        say(f"Run {run.id} of {plain(run.flow)} is started.")
     try:
+        if not as_json:
+            say(f"Run {run.id} of {plain(run.flow)} is started.")
         view = follow(run, silently=as_json)
     except KeyboardInterrupt:
         warn(f"Detached; the run goes on. See it: nbflow show {run.id[:8]} · end it: nbflow cancel {run.id[:8]}")

@@ -15,6 +15,7 @@ from nbflow.errors import CommandRefused, nearest
 
 if TYPE_CHECKING:
     from nbflow.app import Nbflow
+    from nbflow.store.index import WorkerRow
 
 __all__ = ["drain", "list_workers", "worker"]
 
@@ -29,7 +30,8 @@ def worker(
 ) -> None:
     """Run workers in the foreground.
 
-    They serve the server of NBFLOW_REDIS_URL or --url, else the local one of this project. SIGTERM or Ctrl-C lets each end the task it has; a second one kills.
+    They work for the server of NBFLOW_REDIS_URL or --url, else for the local one of this project. SIGTERM or Ctrl-C lets
+    each end the task it has; a second one kills.
     """
     from nbflow.app import Nbflow
     from nbflow.settings import settings
@@ -57,24 +59,7 @@ def list_workers(as_json: Annotated[bool, typer.Option("--json", help="One JSON 
     with default() as nbflow:
         rows = nbflow.index.workers()
     if as_json:
-        document(
-            [
-                {
-                    "name": row.name,
-                    "hostname": row.hostname,
-                    "pid": row.pid,
-                    "queues": list(row.queues),
-                    "state": row.state,
-                    "currentJob": row.current_job or None,
-                    "completed": row.completed,
-                    "failed": row.failed,
-                    "workingS": row.working_s,
-                    "bornAt": row.birth or None,
-                    "lastHeartbeatAt": row.last_heartbeat or None,
-                }
-                for row in rows
-            ]
-        )
+        document([_told(row) for row in rows])
     elif rows:
         titles = ("name", "queues", "state", "tasks", "worked", "pid", "last heartbeat")
         shown = [
@@ -92,6 +77,22 @@ def list_workers(as_json: Annotated[bool, typer.Option("--json", help="One JSON 
         table(titles, shown, right=("tasks", "worked", "pid"))
     else:
         say("No workers. `nbflow worker` runs some.")
+
+
+def _told(row: WorkerRow) -> dict[str, object]:
+    return {
+        "name": row.name,
+        "hostname": row.hostname,
+        "pid": row.pid,
+        "queues": list(row.queues),
+        "state": row.state,
+        "currentJob": row.current_job or None,
+        "completed": row.completed,
+        "failed": row.failed,
+        "workingS": row.working_s,
+        "bornAt": row.birth or None,
+        "lastHeartbeatAt": row.last_heartbeat or None,
+    }
 
 
 def drain(

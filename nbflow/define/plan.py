@@ -5,7 +5,7 @@ The table is a hash, read field by field, never whole:
     step:<s>   what s subscribes to, receives, emits, closes
     on:<a>     who subscribes to topic a, and what has to be kept of its emissions
     cycle:<i>  the steps of a cycle and how many steps outside feed it
-    entries leaves steps closed unfed   names; topics that nobody emits; cycles that no step outside feeds
+    entries leaves steps closed cycles   names; topics that nobody emits; numbers of the cycles
 
 The worker reads a `Route` of the same flow instead: which emissions of a step anybody wants.
 """
@@ -116,7 +116,7 @@ def compile_plan(flow: FlowSpec) -> Plan:
         "steps": [step.name for step in flow.steps],
         "leaves": [flow.result] if flow.result else leaves(flow),
         "closed": sorted(topic for topic in wiring.subscribers if not wiring.emitters.get(topic)),
-        "unfed": [i for i in sorted(set(wiring.cycle_of.values())) if not _feeders(wiring, i)],
+        "cycles": sorted(set(wiring.cycle_of.values())),
     }
     topics = _topics(wiring)
     for topic, entry in topics.items():

@@ -7,6 +7,8 @@ read timeout of 5 s by default, which would end a subscription.
 from __future__ import annotations
 
 import contextlib
+import os
+import weakref
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -21,6 +23,9 @@ from nbflow.store.scripts import Script, load_scripts
 from nbflow.store.wire import denied, parse_url, refusal, shown_url, unreachable
 
 __all__ = ["Store", "translated"]
+
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
 @contextlib.contextmanager
@@ -44,9 +49,13 @@ class Store:
         self.url = url
         self.keys = Keys(namespace)
         self.scripts: dict[str, Script] = load_scripts(self.keys)
+        self._connect()
+        _stores.add(self)
+
+    def _connect(self) -> None:
         options: dict[str, Any] = {"retry": Retry(ExponentialBackoff(cap=0.5, base=0.02), 3)}
-        self.client: redis.Redis = _client(url, **options)
-        self.text: redis.Redis = _client(url, decode_responses=True, **options)
+        self.client: redis.Redis = _client(self.url, **options)
+        self.text: redis.Redis = _client(self.url, decode_responses=True, **options)
 
     def blocking(self) -> redis.Redis:
         """A client whose reads wait as long as it takes."""
@@ -97,6 +106,16 @@ class Store:
     def close(self) -> None:
         self.client.close()
         self.text.close()
+
+
+def _renew_after_fork() -> None:
+    """A forked child takes clients of its own: redis-py's pool would wait there for a lock whose holder is not here."""
+    for store in _stores:
+        store._connect()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_after_fork)
 
 
 def _client(url: str, **options: Any) -> redis.Redis:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nbflow.errors import UnknownRun
 from nbflow.model.ids import RunId
 from nbflow.store.connect import translated
-from nbflow.store.keys import RQ
+from nbflow.store.keys import Keys
 
 if TYPE_CHECKING:
     from nbflow.store.connect import Store
@@ -102,7 +102,12 @@ class Index:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._text: Any = store.text  # redis-py leaves replies untyped; each is given its type where it is taken
+
+    @property
+    def _text(self) -> Any:
+        """The client, asked for each time (a forked child has its own). redis-py leaves replies untyped: each is given
+        its type where it is taken."""
+        return self._store.text
 
     def runs(
         self,
@@ -157,16 +162,16 @@ class Index:
 
     def queues(self) -> list[QueueRow]:
         """The queues of this namespace, by name."""
-        text, prefix = self._text, f"{RQ}:queue:{self._store.keys.queue_prefix}"
+        text, prefix = self._text, self._store.keys.rq_queue("")
         with translated(self._store.url):
-            known = cast("set[str]", text.smembers(f"{RQ}:queues"))
+            known = cast("set[str]", text.smembers(Keys.rq_queues()))
             names = sorted(key[len(prefix) :] for key in known if key.startswith(prefix))
             with text.pipeline(transaction=False) as pipe:
                 for name in names:
                     full = self._store.keys.rq_queue_name(name)
-                    pipe.llen(f"{RQ}:queue:{full}")
-                    pipe.zcard(f"{RQ}:wip:{full}")
-                    pipe.scard(f"{RQ}:workers:{full}")
+                    pipe.llen(self._store.keys.rq_queue(name))
+                    pipe.zcard(Keys.rq_started(full))
+                    pipe.scard(Keys.rq_workers(full))
                 replies = cast("list[int]", pipe.execute())
         return [QueueRow(name, *replies[3 * at : 3 * at + 3]) for at, name in enumerate(names)]
 
@@ -174,7 +179,7 @@ class Index:
         """All workers that are registered with RQ on this server, by name."""
         text = self._text
         with translated(self._store.url):
-            keys = sorted(cast("set[str]", text.smembers(f"{RQ}:workers")))
+            keys = sorted(cast("set[str]", text.smembers(Keys.rq_workers())))
             with text.pipeline(transaction=False) as pipe:
                 for key in keys:
                     pipe.hmget(key, _WORKER_FIELDS)
@@ -249,7 +254,7 @@ def _flow_row(name: str, count: int, last: RunRow | None) -> FlowRow:
 
 def _worker_row(key: str, values: list[str | None]) -> WorkerRow:
     host, pid, queues, state, job, heartbeat, birth, done, failed, working = (value or "" for value in values)
-    name, names = key.removeprefix(f"{RQ}:worker:"), tuple(filter(None, queues.split(",")))
+    name, names = key.rpartition(":")[2], tuple(filter(None, queues.split(",")))
     counts = _number(done) or 0, _number(failed) or 0, float(working or 0)
     return WorkerRow(name, host, _number(pid), names, state, job, heartbeat, birth, *counts)
 

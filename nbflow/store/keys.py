@@ -96,6 +96,19 @@ class Keys:
     def life_channel(self) -> str:
         return f"{self.namespace}:events"
 
+    @staticmethod
+    def rq_queues() -> str:
+        return f"{RQ}:queues"
+
+    @staticmethod
+    def rq_workers(queue_name: str = "") -> str:
+        """The registered workers, of one queue by RQ's name of it."""
+        return f"{RQ}:workers:{queue_name}" if queue_name else f"{RQ}:workers"
+
+    @staticmethod
+    def rq_started(queue_name: str) -> str:
+        return f"{RQ}:wip:{queue_name}"
+
     def rq_queue_name(self, queue: str) -> str:
         return f"{self.queue_prefix}{queue}"
 

@@ -70,8 +70,13 @@ class RunLog:
 
     def __init__(self, store: Store, *, page_size: int = PAGE) -> None:
         self._store = store
-        self._text: Any = store.text  # redis-py leaves replies untyped; each is given its type where it is taken
         self._page_size = page_size
+
+    @property
+    def _text(self) -> Any:
+        """The client, asked for each time (a forked child has its own). redis-py leaves replies untyped: each is given
+        its type where it is taken."""
+        return self._store.text
 
     def flow_of(self, run_id: str) -> str:
         """The name of the run's flow; `UnknownRun` if there is no such run (any more)."""

@@ -31,7 +31,11 @@ GLANCE_S = 0.5
 
 
 class Follower:
-    """Follows runs of one store with one thread and one connection. Make one a process; it survives a fork."""
+    """Follows runs of one store with one thread and one connection. Make one a process.
+
+    After a fork the child begins anew with what it follows then. (What it went on iterating would still be read, every
+    few seconds.)
+    """
 
     def __init__(self, store: Store) -> None:
         self._keys = store.keys
@@ -84,9 +88,6 @@ class Follower:
 
     def detach(self, tail: _EarOfRun) -> None:
         self._listener.remove(self._keys.events_channel(tail.run_id), tail)
-
-    def revive(self) -> None:
-        self._listener.revive()
 
     def refuse_if_closed(self) -> None:
         if self.is_closed:
@@ -179,7 +180,6 @@ class _Walk:
         """Events; none of them: wait, then step again; None: it is over."""
         self._follower.refuse_if_closed()
         self._refuse_if_late()
-        self._follower.revive()
         try:
             self._tail.reassure()
             events = self._tail.fetch()

@@ -92,12 +92,6 @@ class Listener:
             client: Any = self._store.client
             client.publish(self._own_channel, b"")
 
-    def revive(self) -> None:
-        """In a forked child that goes on following: the thread did not come along."""
-        with self._lock:
-            if self._ears:
-                self._ensure_thread()
-
     @property
     def is_listening(self) -> bool:
         return self._thread is not None
@@ -112,9 +106,8 @@ class Listener:
         self._own_channel = self._store.keys.events_channel(f"-{uuid.uuid4().hex}")
 
     def after_fork(self) -> None:
-        ears = self._ears
+        """In the child: nobody listens yet. The parent's ears have locks that its other threads may have held."""
         self._begin_anew()
-        self._ears = ears
 
     def _ensure_thread(self) -> None:
         if self._thread is None:

@@ -144,7 +144,9 @@ def _result_of_task(view: View, task: TaskView, decode: Decode) -> Any:
     if task.status == "failed":
         raise _failure_of_task(view, task)
     if task.status == "canceled":
-        raise RunEnded(f"{task.task!r} was canceled and has no result.", hint="Start the run again with flow.start(...).")
+        raise RunEnded(
+            f"{task.task!r} was canceled and has no result.", hint="Start the run again with flow.start(...)."
+        )
     raise NotEnded(f"{task.task!r} has not ended: it is {task.status}.", hint="Wait for it with run.wait().")
 
 
@@ -154,7 +156,7 @@ def _failure_of_task(view: View, task: TaskView) -> StepFailure:
     line = _line_of_user(traceback)
     return StepFailure(
         f"Step {task.step!r} failed{_which(task)}{f' at {line}' if line else ''}: {error or 'no error was recorded'}",
-        hint=f"Correct the step, run its cell, and start again with flow.start(...); run.logs and run.attempts tell more.",
+        hint="Correct the step, run its cell, and start again with flow.start(...); run.logs and run.attempts tell more.",
         run_id=view.run_id,
         task=task.task,
         error=error,
@@ -181,12 +183,15 @@ def _no_task(view: View, step: str) -> CommandRefused:
     known = {*view.steps, *_graph_steps(view)}
     if (skipped := view.steps.get(step)) and skipped.skipped:
         return CommandRefused(
-            f"Step {step!r} was skipped ({skipped.skipped}) and has no result.", hint=f"run.tasks and run.events tell what came before it."
+            f"Step {step!r} was skipped ({skipped.skipped}) and has no result.",
+            hint="run.tasks and run.events tell what came before it.",
         )
     if step not in known and known:
         return CommandRefused(f"The run of {view.flow_name!r} has no step {step!r}.", hint=nearest(step, known))
     if view.ended:
-        return RunEnded(f"Step {step!r} did not run: the run is {view.status}.", hint=f"run.events tells what happened.")
+        return RunEnded(
+            f"Step {step!r} did not run: the run is {view.status}.", hint="run.events tells what happened."
+        )
     return NotEnded(f"Step {step!r} has not run yet.", hint="Wait for it with run.wait().")
 
 

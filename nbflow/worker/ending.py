@@ -181,5 +181,6 @@ def _described(error: BaseException) -> tuple[str, str]:
     text = "".join(told.format())
     if len(text) > _MOST_TRACEBACK:
         text = text[: _MOST_TRACEBACK // 4] + "\n  …\n" + text[-_MOST_TRACEBACK * 3 // 4 :]
-    last = "".join(traceback.format_exception_only(error)).strip()
+    own = isinstance(error, NbflowError)  # people know ours without the module it lies in
+    last = f"{type(error).__name__}: {error}" if own else "".join(traceback.format_exception_only(error)).strip()
     return last[:4000], text

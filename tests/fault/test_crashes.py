@@ -87,7 +87,7 @@ def test_when_a_machine_dies_another_one_takes_its_tasks(site: Site, tmp_path: P
     _hanging(flow, queue="machine")
     dying = site.start_workers(1, queues="machine", NBFLOW_LEASE_S="3")
     run = flow.start(flag=flag)
-    wait_until(flag.exists, what=lambda: dying.log.read_text())
+    wait_until(flag.exists, what=dying.log.read_text)
     other = site.start_workers(1, queues="machine", NBFLOW_LEASE_S="3")
     try:
         dying.kill()  # the supervisor: its workers die with it, and nobody gives back
@@ -105,7 +105,7 @@ def test_the_result_of_an_execution_that_was_given_up_is_refused(site: Site, tmp
     _hanging(flow, queue="stopped")
     frozen = site.start_workers(1, queues="stopped", NBFLOW_LEASE_S="3")
     run = flow.start(flag=flag)
-    wait_until(flag.exists, what=lambda: frozen.log.read_text())
+    wait_until(flag.exists, what=frozen.log.read_text)
     worker = int(flag.read_text())
     frozen.process.send_signal(signal.SIGSTOP)
     os.kill(worker, signal.SIGSTOP)

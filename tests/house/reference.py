@@ -51,7 +51,13 @@ def _below(words: str, command: Any) -> Iterator[tuple[str, Any]]:
 def _settings() -> str:
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default is None else f"`{field.default:g}`" if _is_number(field.default) else f"`{field.default}`"
+        default = (
+            ""
+            if field.default is None
+            else f"`{field.default:g}`"
+            if _is_number(field.default)
+            else f"`{field.default}`"
+        )
         rows.append(f"| `NBFLOW_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"
 
@@ -76,7 +82,13 @@ def _commands() -> str:
 def _command(words: str, command: Any) -> str:
     parameters = [one for one in command.params if one.name != "help"]
     usage = " ".join([words, *filter(None, map(_argument, parameters))])
-    lines = [f"### `{words}`", "", "```text", f"{usage}{' [OPTIONS]' if any(map(_is_option, parameters)) else ''}", "```"]
+    lines = [
+        f"### `{words}`",
+        "",
+        "```text",
+        f"{usage}{' [OPTIONS]' if any(map(_is_option, parameters)) else ''}",
+        "```",
+    ]
     lines += ["", re.sub(r"\s*\n\s*", " ", (command.help or "").strip()), ""]
     lines += [f"- {_told(one)}" for one in parameters]
     return "\n".join(lines).rstrip() + "\n"
@@ -93,7 +105,11 @@ def _argument(parameter: Any) -> str:
 def _told(parameter: Any) -> str:
     named = ", ".join(parameter.opts) if _is_option(parameter) else _argument(parameter)
     default = parameter.default
-    shown = f" Default: `{default}`." if isinstance(default, str | int) and not isinstance(default, bool) and default else ""
+    shown = (
+        f" Default: `{default}`."
+        if isinstance(default, str | int) and not isinstance(default, bool) and default
+        else ""
+    )
     return f"`{named}`: {parameter.help or ''}{shown}"
 
 

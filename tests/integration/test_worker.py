@@ -54,7 +54,7 @@ def test_output_of_every_kind_arrives_while_the_step_runs(site: Site, tmp_path: 
     assert by_message.loc["logged 1", "level"] == "warning"
     assert by_message.loc["from C", "source"] == "output"
     assert any("warned" in message for message in logs["message"])
-    assert list(logs["message"])[0] == "printed"
+    assert next(iter(logs["message"])) == "printed"
     assert list(logs["message"])[-1] == "no end of line"
 
 
@@ -213,7 +213,7 @@ def test_sigterm_lets_the_task_end_and_takes_no_other(site: Site, tmp_path: Path
 
     workers = site.start_workers(1, queues="drain")
     run = flow.start(begun=begun, gate=gate)
-    wait_until(begun.exists, what=lambda: workers.log.read_text())
+    wait_until(begun.exists, what=workers.log.read_text)
     workers.process.send_signal(signal.SIGTERM)
     gate.touch()
     assert workers.process.wait(20) == 0

@@ -88,7 +88,9 @@ class Model:
         self.cycles = self._find_cycles()
         self.feeders = [set(self._before(members)) - set(members) for members in self.cycles]
         for topic in self.topics.values():
-            topic.numbered = len(topic.emitters) > 1 or any(self.steps[name].cycle is not None for name in topic.emitters)
+            topic.numbered = len(topic.emitters) > 1 or any(
+                self.steps[name].cycle is not None for name in topic.emitters
+            )
         self.outstanding: list[Task] = []
         self.fresh: list[Task] = []
         self.skipped: dict[str, str] = {}
@@ -274,7 +276,9 @@ class Model:
 
     def was_reached(self, name: str) -> bool:
         step = self.steps[name]
-        through = step.spec.is_mapped and step.others_are_satisfied and all(self.topics[a].reached for a in step.spec.each)
+        through = (
+            step.spec.is_mapped and step.others_are_satisfied and all(self.topics[a].reached for a in step.spec.each)
+        )
         return step.created > 0 or through
 
     def _check(self, name: str) -> None:
@@ -295,7 +299,9 @@ class Model:
 
     def _close_cycle(self, cycle: int) -> None:
         members = [self.steps[name] for name in self.cycles[cycle]]
-        if any(step.outstanding for step in members) or any(not self.steps[name].closed for name in self.feeders[cycle]):
+        if any(step.outstanding for step in members) or any(
+            not self.steps[name].closed for name in self.feeders[cycle]
+        ):
             return
         short = any(step.failed or step.short for step in members)
         closing = [step for step in members if not step.closed]
@@ -371,14 +377,20 @@ class Model:
 
     def receives(self, task: Task) -> list[Any]:
         """Per subscription, in their order: a payload, `(topic, payload)` of an any_of, the list of what was gathered."""
-        return [value for number, term in enumerate(self.steps[task.step].spec.terms) for value in self._bound(task, number, term)]
+        return [
+            value
+            for number, term in enumerate(self.steps[task.step].spec.terms)
+            for value in self._bound(task, number, term)
+        ]
 
     def _bound(self, task: Task, number: int, term: Term) -> list[Any]:
         if term.form is Form.EACH:
             return [self.topics[topic].emitted[task.index] for topic in term.topics]
         name = self.steps[task.step].satisfied[number]
         emitted = self.topics[name].emitted
-        gathers = term.form in GATHERED or (term.form is Form.COMPLETED and self.steps[name.partition(":")[2]].spec.is_mapped)
+        gathers = term.form in GATHERED or (
+            term.form is Form.COMPLETED and self.steps[name.partition(":")[2]].spec.is_mapped
+        )
         if gathers:
             return [[emitted[index] for index in sorted(emitted, key=lambda text: tuple(map(int, text.split("."))))]]
         first = next(iter(emitted.values()))

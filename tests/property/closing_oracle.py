@@ -68,7 +68,11 @@ def check_closing(model: Model) -> None:
     closed = {name for name, step in model.steps.items() if step.closed}
     assert not closed & oracle.live, f"closed too early: {closed & oracle.live}"
     on_cycles = {name for name, step in model.steps.items() if step.cycle is not None}
-    late = {name for name in model.steps if name not in closed | oracle.live | on_cycles and not on_cycles & model.before(name)}
+    late = {
+        name
+        for name in model.steps
+        if name not in closed | oracle.live | on_cycles and not on_cycles & model.before(name)
+    }
     assert not late, f"closed too late: {late}"
     early = {name for name, topic in model.topics.items() if topic.closed and oracle.may_be_emitted(name)}
     assert not early, f"topics closed too early: {early}"
@@ -81,7 +85,9 @@ def check_at_the_end(model: Model) -> None:
     for name, step in model.steps.items():
         assert (name in model.skipped) == (not model.was_reached(name))
         if step.short and not step.failed:
-            assert any(model.steps[other].failed for other in model.before(name)), f"{name} is short, and nothing before it failed"
+            assert any(model.steps[other].failed for other in model.before(name)), (
+                f"{name} is short, and nothing before it failed"
+            )
         if step.created:
             _check_what_it_waited_for(model, name)
 

@@ -38,7 +38,9 @@ class _Sketch:
         self.steps.append(step)
 
     def _fits(self, step: StepSpec) -> bool:
-        self.wiring.add(step.name, {source_key(topic): term.form for term in step.terms for topic in term.topics}, step.emits)
+        self.wiring.add(
+            step.name, {source_key(topic): term.form for term in step.terms for topic in term.topics}, step.emits
+        )
         try:
             self.wiring.refuse_cycle_through(step.name)
         except FlowShapeError:

@@ -34,7 +34,9 @@ class _Race:
         self.store, self.flow, self.data = store, flow, data
         self.model, self.deeds = Model(flow), Deeds(flow, data)
         self.worker = StandIn(store, flow)
-        self.watched = {step.name for step in flow.steps if '"w":1' in self.worker.machine.plan.table[f"step:{step.name}"]}
+        self.watched = {
+            step.name for step in flow.steps if '"w":1' in self.worker.machine.plan.table[f"step:{step.name}"]
+        }
         self.held: dict[str, Claimed] = {}
 
     def run(self) -> None:
@@ -76,7 +78,12 @@ class _Race:
         if self.sliced:
             place = {step.name: i for i, step in enumerate(self.flow.steps)}
         steps = [split_task(task)[0] for task in tasks]
-        keyed = zip([place[step] for step in steps], [task if step in pairs else "" for step, task in zip(steps, tasks, strict=True)], tasks, strict=True)
+        keyed = zip(
+            [place[step] for step in steps],
+            [task if step in pairs else "" for step, task in zip(steps, tasks, strict=True)],
+            tasks,
+            strict=True,
+        )
         return [task for *_, task in sorted(keyed, key=lambda entry: entry[:2])]
 
     def _compare_key(self, claimed: Claimed, task: Task) -> None:
@@ -145,6 +152,3 @@ def sliced_store(valkey_store: Store) -> Iterator[Store]:
 def test_what_is_done_in_slices_is_done_the_same(sliced_store: Store, flow: FlowSpec, data: st.DataObject):
     """With at most two jobs and three closings a script, and the rest in slices, nothing comes out differently."""
     _Race(sliced_store, flow, data, sliced=True).run()
-
-
-

@@ -71,7 +71,7 @@ def test_a_secret_that_others_can_read_fails(project: Path) -> None:
 
 def test_a_far_server_needs_a_secret(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NBFLOW_REDIS_URL", "redis://192.0.2.1:1")
-    monkeypatch.setattr(checks, "_server", lambda *_: [])
+    monkeypatch.setattr(checks, "_server", lambda *_, **__: [])
     settings.cache_clear()
     assert found("secret").status == "fail"
     monkeypatch.setenv("NBFLOW_SECRET", "sixteen characters")

@@ -80,3 +80,27 @@ def test_the_doctor_ends_with_one_if_something_fails(tmp_path: Path, monkeypatch
             check=False,
         ).stdout
     )
+
+
+def test_a_new_secret_can_be_used(tmp_path: Path) -> None:
+    first, second = nbflow("secret", "new").stdout, nbflow("secret", "new").stdout
+    assert first != second
+    assert len(first.strip()) == 64
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    """Law: `nbflow … | head` ends in silence."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "nbflow", "doctor", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_a_terminal_without_our_letters_gets_their_numbers(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "nbflow", "start", "x"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert "\\u2192 Add --from" in done.stderr

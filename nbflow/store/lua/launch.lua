@@ -31,7 +31,7 @@ tell(id, flow, 'flow.start')
 take(id)
 local dead = plan_of('closed')
 for _, a in ipairs(dead or {}) do push('close', a) end
-for _, i in ipairs(plan_of('unfed') or {}) do push('cycle', i) end
+for _, i in ipairs(plan_of('cycles')) do push('cycle', i) end                                           -- one that nothing feeds is closed
 for _, s in ipairs(plan_of('entries')) do create(s, plan_of('step:'..s), 1) end
 for _, name in ipairs(advance(nil)) do wake(name) end
 return {'OK', id}

@@ -172,6 +172,18 @@ local function count_out(s, p, task, failed)
   if p.w and inc('o:'..s, -1) == 0 then push('check', s) end
 end
 
+local function check_all()                                            -- the steps that had tasks; closing goes on from them
+  local steps = plan_of('steps')
+  for i = 1, #steps, 4000 do
+    local fields = {}
+    for j = i, math.min(i + 3999, #steps) do fields[#fields + 1] = 't:'..steps[j] end
+    for j, had in ipairs(call('HMGET', rk, unpack(fields))) do
+      if had then push('check', steps[i + j - 1]) end
+    end
+  end
+  for _, i in ipairs(plan_of('cycles')) do push('cycle', i) end
+end
+
 -- all that follows from it. Returns the queues that got a job, one entry a job.
 local function advance(mine)
   local queues = {}
@@ -182,7 +194,7 @@ local function advance(mine)
   if left == 0 and not last and num('S') < #plan_of('steps') then     -- some step had no task: let all that nobody watched close now
     last, delta = 1, 0
     set('last')
-    for _, s in ipairs(plan_of('steps')) do push('check', s) end
+    check_all()
     drain()
     make_fresh(mine, queues)
     skip_events()
