@@ -77,6 +77,7 @@ class Supervisor:
         self.workers: dict[int, _Child] = {}
         self.warm: list[_Child] = []
         self.kill_at: dict[int, tuple[int, float]] = {}
+        self.leaving: set[int] = set()
         self.stopping = False
         self.quick_deaths = 0
 
@@ -144,7 +145,9 @@ class Supervisor:
         self.slots.clear(slot)
         self.kill_at.pop(slot, None)
         self.ear.send("UNSUBSCRIBE", f"rq:pubsub:{child.name}")
-        if not self.stopping:
+        if slot in self.leaving:
+            self.stopping = self.stopping or not self.workers
+        elif not self.stopping:
             self._replace(slot, child, cause, jobs)
 
     def _replace(self, slot: int, child: _Child, cause: str, jobs: int) -> None:
@@ -227,6 +230,7 @@ class Supervisor:
             case "kill-horse":
                 os.kill(self.workers[slot].pid, signal.SIGKILL)
             case "shutdown":
+                self.leaving.add(slot)  # somebody wants one worker less
                 os.kill(self.workers[slot].pid, signal.SIGTERM)
             case _:
                 pass

@@ -236,9 +236,16 @@ class FlowWorker(rq.SimpleWorker):
             found = {key.decode().removeprefix("rq:queue:") for key in self._ask(("SMEMBERS", "rq:queues"))}
             mine = {name for name in found if name.startswith(self._keys.queue_prefix)}
             known = [queue.name for queue in self.queues]
-            self.queues += [_queue(name, self.connection) for name in sorted(mine.difference(known))]
+            for name in sorted(mine.difference(known)):
+                self._serve(name)
         self._queue_keys = [queue.key for queue in self.queues]
         self._tokens = [self._keys.wake(queue.name.removeprefix(self._keys.queue_prefix)) for queue in self.queues]
+
+    def _serve(self, name: str) -> None:
+        """One queue more, and RQ's tools shall see it."""
+        self.queues.append(_queue(name, self.connection))
+        self._ask(("HSET", self.key, "queues", ",".join(queue.name for queue in self.queues)))
+        self._ask(("SADD", f"rq:workers:{name}", self.key))
 
     def _slice(self) -> None:
         """Make the next jobs of a map that was counted but not made yet: one script, so that nobody waits long."""

@@ -78,5 +78,9 @@ def _on_the_map(text: str) -> set[str]:
         folder = ""
         for name in re.findall(r"`([\w/]+\.py)`", row):
             folder = name.rpartition("/")[0] if "/" in name else folder
-            found.add(f"{folder}/{name}" if folder and "/" not in name and (ROOT / "nbflow" / folder / name).exists() else name)
+            found.add(
+                f"{folder}/{name}"
+                if folder and "/" not in name and (ROOT / "nbflow" / folder / name).exists()
+                else name
+            )
     return found

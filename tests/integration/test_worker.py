@@ -245,3 +245,37 @@ def test_a_stock_worker_of_rq_executes_our_jobs(site: Site) -> None:
     subprocess.run(command, env=environment, capture_output=True, check=True, timeout=50)
     assert run.result == 21
     assert list(run.logs["message"]) == ["from a stock worker"]
+
+
+def test_a_worker_of_all_queues_takes_up_new_ones_and_tells_rq(site: Site) -> None:
+    workers = site.start_workers(1, queues="*")
+    try:
+        wait_until(lambda: site.living() == 3, what=workers.log.read_text)
+        flow = site.flow()
+
+        @flow.entry(queue="brand-new")
+        def there() -> str:
+            return "done"
+
+        assert flow.start().wait(20, progress=False).result == "done"
+        (mine,) = [worker for worker in site.nbflow.index.workers() if "brand-new" in worker.queues]
+        assert "default" in mine.queues
+    finally:
+        workers.stop()
+
+
+def test_a_worker_that_is_told_to_shut_down_is_not_replaced(site: Site) -> None:
+    from rq.command import send_shutdown_command
+
+    workers = site.start_workers(2, queues="fewer")
+
+    def mine() -> list[str]:
+        return [worker.name for worker in site.nbflow.index.workers() if "fewer" in worker.queues]
+
+    wait_until(lambda: len(mine()) == 2, what=workers.log.read_text)
+    first, second = mine()
+    send_shutdown_command(site.nbflow.store.client, first)
+    wait_until(lambda: mine() == [second], what=mine)
+    send_shutdown_command(site.nbflow.store.client, second)
+    assert workers.process.wait(20) == 0
+    assert mine() == []
