@@ -30,6 +30,7 @@ from nbflow.settings import settings
 from nbflow.store.artifacts import StoredArtifacts
 from nbflow.store.connect import Store, translated
 from nbflow.store.index import Index
+from nbflow.store.keys import Keys
 from nbflow.store.wire import parse_url, shown_url
 from nbflow.watch import frames
 from nbflow.watch.follow import Follower
@@ -75,7 +76,7 @@ class Nbflow:
         chosen = settings()
         self._url = url or chosen.redis_url
         self._secret = secret.encode() if isinstance(secret, str) else secret or chosen.secret_bytes
-        self.namespace = namespace or chosen.namespace
+        self.namespace = Keys(namespace or chosen.namespace).namespace
         root = project or chosen.project
         self.project = find_project() if root is None else Project(Path(root).absolute())
         self._types: OrderedDict[str, TypeTable] = OrderedDict()

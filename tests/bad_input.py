@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ import pytest
 from nbflow.app import Nbflow
 from nbflow.errors import NbflowError
 from nbflow.watch.run import Run
+from tests.servers import Kind, running_server
+from tests.site import SECRET, Site
 
-__all__ = ["AttemptFailure", "failure_of", "nothing_written", "readable", "refused"]
+__all__ = ["AttemptFailure", "failure_of", "nothing_written", "private_site", "readable", "refused"]
 
 _RAW = re.compile(
     r"errors\.pydantic\.dev|validation errors? for|redis\.exceptions|Traceback|object at 0x|\[type=|<class "
@@ -47,6 +50,13 @@ def nothing_written(nbflow: Nbflow) -> Generator[None]:
     assert _keys(nbflow) == before
     assert len(nbflow.runs()) == runs
     assert not [row for row in nbflow.index.queues() if row.waiting or row.started]
+
+
+@contextmanager
+def private_site(folder: Path, kind: Kind = "valkey") -> Generator[Site]:
+    """A server of its own, which may be maltreated. It is not the default: start with `flow.options(on=site.nbflow)`."""
+    with running_server(kind, folder) as server, Nbflow(server.url, secret=SECRET, project=folder) as opened:
+        yield Site(server, opened, folder)
 
 
 class AttemptFailure:

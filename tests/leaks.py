@@ -15,8 +15,8 @@ from nbflow.store.connect import Store
 __all__ = ["leaks"]
 
 ENDED = ("completed", "failed", "canceled")
-OF_A_RUN = "flow|log|run|emits|order|keys|state|owned|open|meet|left"
-ONLY_WHILE_IT_RUNS = ("open", "meet", "left")
+OF_A_RUN = "flow|log|run|emits|order|keys|state|owned|open|meet|left|turns"
+ONLY_WHILE_IT_RUNS = ("open", "meet", "left", "turns")
 
 
 def leaks(store: Store) -> list[str]:

@@ -96,7 +96,7 @@ class Launcher:
 
     def _full(self, percent: int) -> StoreError:
         return StoreError(
-            f"The server at {shown_url(self._store.url)} is full: {percent} % of its maxmemory is used, and the runs "
+            f"The server at {shown_url(self._store.url)} is full: {min(percent, 100)} % of its maxmemory is used, and the runs "
             "that are under way need the rest.",
             hint="Give it more memory, or remove what it need not keep, then start again.",
         )

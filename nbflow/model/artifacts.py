@@ -12,7 +12,16 @@ from typing import Any, Protocol
 
 from nbflow.errors import ArtifactMissing, PayloadError
 
-__all__ = ["ArtifactStore", "Blob", "MemoryArtifacts", "Refused", "StagedArtifacts", "Unopened", "digest_of", "references"]
+__all__ = [
+    "ArtifactStore",
+    "Blob",
+    "MemoryArtifacts",
+    "Refused",
+    "StagedArtifacts",
+    "Unopened",
+    "digest_of",
+    "references",
+]
 
 Blob = bytes | bytearray | memoryview
 

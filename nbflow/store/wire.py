@@ -18,9 +18,20 @@ from urllib.parse import parse_qs, unquote, urlparse
 
 import hiredis
 
-from nbflow.errors import AccessDenied, ServerUnreachable, StoreError
+from nbflow.errors import AccessDenied, ServerTooOld, ServerUnreachable, StoreError
 
-__all__ = ["Address", "ReplyError", "Wire", "connect", "denied", "is_passing", "parse_url", "refusal", "shown_url", "unreachable"]
+__all__ = [
+    "Address",
+    "ReplyError",
+    "Wire",
+    "connect",
+    "denied",
+    "is_passing",
+    "parse_url",
+    "refusal",
+    "shown_url",
+    "unreachable",
+]
 
 ReplyError = hiredis.HiredisError
 _pack: Callable[..., bytes] = hiredis.pack_command  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
@@ -124,6 +135,11 @@ def refusal(url: str, error: BaseException) -> StoreError:
         )
     if said.startswith(_DENIED):
         return denied(url, error)
+    if "unknown command" in said and "HELLO" in said:
+        return ServerTooOld(
+            f"The server at {shown_url(url)} is older than Redis 6: it does not know HELLO.",
+            hint="nbflow needs Redis 7.0 or newer, or Valkey 7.2 or newer: update the server or use another.",
+        )
     return StoreError(f"The server at {shown_url(url)} refused a command: {said}.", hint="Look at the server's log.")
 
 

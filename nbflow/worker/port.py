@@ -61,6 +61,7 @@ class WorkerReads:
     def forget(self, job: Job, worker: str, lease: int) -> None:
         """Drop a job that no run made."""
         self.ask("SREM", f"{self._keys.rq_worker(worker)}:executions", f"{job.id}:{lease}")
+        self.ask("SREM", self._keys.open(job.run), job.id)
         self.ask("DEL", self._keys.rq_job(job.id))
 
     def own(self, run: str, digests: set[str]) -> None:

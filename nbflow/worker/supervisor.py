@@ -24,6 +24,7 @@ from nbflow.model.ids import is_queue_name
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import load_scripts, upload
 from nbflow.store.wire import ReplyError, Wire, connect, refusal, shown_url
+from nbflow.worker.lifeline import Lifeline
 from nbflow.worker.shipping import last_words
 from nbflow.worker.slots import Slots
 from nbflow.worker.tape import Tape
@@ -46,14 +47,21 @@ _THREADS = (
 
 @dataclass(slots=True)
 class _Child:
-    """A worker process: its pid, its name at RQ, the descriptor that tells its end, its tape, when it began."""
+    """A worker process: its pid, its name at RQ, what tells its end, its tape, the gate it is told through, when it
+    began."""
 
     pid: int
     name: str
-    watch: int
+    line: Lifeline
     tape: Tape
+    gate: int
     born: float
-    gate: int = -1
+
+    def close(self) -> None:
+        """Its end is known: nothing of it is needed any more."""
+        self.line.close()
+        for fd in (self.tape.fd, self.gate):
+            os.close(fd)
 
 
 class Supervisor:
@@ -88,14 +96,15 @@ class Supervisor:
 
     def _spawn(self, slot: int, name: str) -> _Child:
         """A worker process that begins at once, or, with slot -1, a warm spare that waits at its gate."""
-        tape = Tape()
+        tape, line = Tape(), Lifeline.make()
         gate_read, gate_write = os.pipe()
         for fd in (self.slots.fd, tape.fd, gate_read):
             os.set_inheritable(fd, True)
         command = [sys.executable, "-P", "-m", "nbflow.worker.worker", str(self.slots.fd), str(tape.fd), str(gate_read)]
         pid = os.posix_spawn(sys.executable, command, self._environment())
         os.close(gate_read)
-        child = _Child(pid, name, -1, tape, time.monotonic(), gate_write)
+        line.begin(pid)
+        child = _Child(pid, name, line, tape, gate_write, time.monotonic())
         if slot >= 0:
             self._admit(child, slot, name)
         return child
@@ -109,10 +118,7 @@ class Supervisor:
         child.name, child.born = name, time.monotonic()
         with contextlib.suppress(OSError):
             os.write(child.gate, json.dumps({"slot": slot, "name": name}).encode() + b"\n")
-        os.close(child.gate)
-        child.gate = -1
-        child.watch = os.pidfd_open(child.pid)
-        self.poll.register(child.watch, select.POLLIN)
+        self.poll.register(child.line.watch, select.POLLIN)
         self.workers[slot] = child
         self.ear.send("SUBSCRIBE", f"rq:pubsub:{name}")
 
@@ -127,8 +133,7 @@ class Supervisor:
     def _died(self, slot: int) -> None:
         child = self.workers.pop(slot)
         jobs, _ = self.slots.sums(slot)
-        self.poll.unregister(child.watch)
-        os.close(child.watch)
+        self.poll.unregister(child.line.watch)
         _, status, usage = os.wait4(child.pid, 0)
         cause = _cause(status, usage.ru_maxrss)
         with contextlib.suppress(ReplyError):
@@ -141,7 +146,7 @@ class Supervisor:
                 shipped=self.slots.shipped(slot),
             )
         self._try(*self.scripts["giveback"].command(worker=child.name, cause=cause))
-        os.close(child.tape.fd)
+        child.close()
         self.slots.clear(slot)
         self.kill_at.pop(slot, None)
         self.ear.send("UNSUBSCRIBE", f"rq:pubsub:{child.name}")
@@ -280,7 +285,7 @@ class Supervisor:
         if fd == self.ear.fileno():
             self._hear()
             return
-        slot = next((slot for slot, child in self.workers.items() if child.watch == fd), None)
+        slot = next((slot for slot, child in self.workers.items() if child.line.watch == fd), None)
         if slot is not None:
             self._died(slot)
 
@@ -296,7 +301,7 @@ class Supervisor:
 
     def _dismiss_spares(self) -> None:
         for child in self.warm:
-            os.close(child.gate)
+            child.close()  # an end of file at its gate
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child.pid, 0)
 

@@ -7,7 +7,6 @@ over the next task), and so on; when nothing waits, one blocking pop of a wake t
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
@@ -30,6 +29,7 @@ from nbflow.store.scripts import Script, load_scripts, upload
 from nbflow.store.wire import ReplyError, Wire, connect, is_passing, refusal
 from nbflow.worker.capture import Capture
 from nbflow.worker.execute import Executor
+from nbflow.worker.lifeline import die_with_gate, die_with_parent
 from nbflow.worker.owned import OwnedArtifacts
 from nbflow.worker.port import WorkerPort, WorkerReads
 from nbflow.worker.shipping import Shipper, Shipping
@@ -269,13 +269,6 @@ def _secret(chosen: Settings) -> bytes:
     return chosen.secret_bytes
 
 
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        if os.getppid() != int(os.environ.get("NBFLOW_WORKER_OF", os.getppid())):
-            os._exit(0)
-
-
 def _pass_the_gate(gate: int, slots: Slots) -> dict[str, Any]:
     """Wait to be told a slot and a name, and import meanwhile what the other workers use: then a task whose worker died
     goes on at once. A supervisor that ends closes the gate."""
@@ -306,7 +299,7 @@ def _packages() -> list[str]:
 
 def main() -> int:
     """`python -m nbflow.worker.worker SLOTS_FD TAPE_FD GATE_FD`, by a supervisor; the rest comes by NBFLOW_*."""
-    _die_with_parent()
+    die_with_parent(int(os.environ.get("NBFLOW_WORKER_OF", os.getppid())))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     slots, tape, gate = Slots(int(sys.argv[1])), Tape(int(sys.argv[2])), int(sys.argv[3])
     try:
@@ -326,6 +319,7 @@ def _work(slots: Slots, tape: Tape, gate: int) -> int:
     for name in [name for name in os.environ if name.startswith("NBFLOW_")]:
         del os.environ[name]  # user code must not find the secret
     told = _pass_the_gate(gate, slots)
+    die_with_gate(gate)
     connection = Store(url, namespace).blocking()
     try:
         worker = FlowWorker(

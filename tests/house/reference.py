@@ -35,9 +35,10 @@ def commands() -> Iterator[tuple[str, Any]]:
     yield from _below("nbflow", typer.main.get_command(app))
 
 
-def error_classes() -> list[type[Exception]]:
+def error_classes() -> list[type[BaseException]]:
     """The classes of the tree in the order in which the module defines them, then the two beside it."""
-    found = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
+    members = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, BaseException)]
+    found = [kind for kind in members if kind.__module__ == errors.__name__]
     lines = {kind: inspect.getsourcelines(kind)[1] for kind in found}
     return sorted(found, key=lines.__getitem__)
 

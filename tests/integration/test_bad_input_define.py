@@ -316,7 +316,7 @@ def test_tags_and_keys_may_be_any_text(nbflow: Nbflow) -> None:
     for text in odd:
         run = takes_anything().options(on=nbflow, key=text, tags=[text, *odd]).start(thing=text)
         assert nbflow.run(run.id) == run
-        assert list(nbflow.runs(tag=text)["id"])[0] == run.id
+        assert next(iter(nbflow.runs(tag=text)["id"])) == run.id
         assert nbflow.index.run(run.id).key == text
         assert run.input["thing"] == text
         run.cancel(text)

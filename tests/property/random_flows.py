@@ -157,11 +157,12 @@ class Deeds:
         calls = tuple(call for topic in step.emits for call in self._calls(topic))
         if task.step in self.spread:
             elements = [self._number() for _ in range(self._count())]
-            if not calls and len(step.emits) > 1:
+            if not calls and (len(step.emits) > 1 or (step.emits and self.left <= 0)):
                 calls = (Call(step.emits[0], (), many=True),)  # a result without a call would be a mistake
             return Deed(False, elements, calls)
         if not calls and step.emits:
-            return Deed(False, NOTHING if len(step.emits) == 1 and self.data.draw(st.booleans()) else None, calls)
+            ends = self.left <= 0 or self.data.draw(st.booleans())  # None would be emitted, and go round in a cycle
+            return Deed(False, NOTHING if len(step.emits) == 1 and ends else None, calls)
         return Deed(False, self._number(), calls)
 
     def _calls(self, topic: str) -> list[Call]:

@@ -14,7 +14,7 @@ event(id, 'flow.cancel', '', 0, '{"reason":'..reason..',"by":'..by..',"previousS
 call('HSET', rk, 'status', 'canceled', 'ended', now)
 call('ZREM', P..':runs:running', id)
 call('ZADD', P..':runs:canceled', now, id)
-call('DEL', P..':meet:'..id, P..':left:'..id)
+call('DEL', P..':meet:'..id, P..':left:'..id, P..':turns:'..id)
 if cancel_slice(id) then call('RPUSH', P..':slices', id..' *cancel') end
 tell(id, f[1], 'flow.cancel')
 return {'OK', unpack(revoked)}

@@ -8,14 +8,14 @@
 -- The plan table (define/plan.py) holds  step:<s>  on:<a>  cycle:<i>  entries  leaves  closed  cycles  steps.
 local MOST = 500                                                      -- entries of the worklist that a script does; 1,000 skips at once blocked Redis for 24 ms
 local run, rk, pk                                                     -- the run at hand, its hash, its plan
-local status, last                                                    -- fields of the run
+local status, last, queue_of_run                                      -- fields of the run
 local facts, fresh, skipped, delta                                    -- decoded plan fields; tasks to make; steps to skip; change of N
 local work, turns, resumed                                            -- worklist; cycles to look at; whether the worklist is one that was kept
 
 local function take(id)
   run, rk = id, P..':run:'..id
-  local f = call('HMGET', rk, 'plan', 'status', 'last')
-  pk, status, last = P..':plan:'..(f[1] or ''), f[2], f[3]
+  local f = call('HMGET', rk, 'plan', 'status', 'last', 'queue')
+  pk, status, last, queue_of_run = P..':plan:'..(f[1] or ''), f[2], f[3], f[4]
   facts, fresh, skipped, delta = {}, {}, {}, 0
   work, turns, resumed = {}, {}, false
 end
@@ -150,28 +150,34 @@ end
 
 local act = {check = check, close = close, kill = kill}
 
--- What a script cannot do any more lies in <p>:left:<run> until a slice does it, and is outstanding until then (one in N).
+-- What a script cannot do any more lies in <p>:left:<run>, the cycles in <p>:turns:<run>, until a slice does it. All of it together is
+-- one outstanding task in N. Returns whether there was anything.
 local function keep(from)
   local texts = {}
   for i = from, #work do texts[#texts + 1] = work[i][1]..' '..work[i][2]..(work[i][3] and ' short' or '') end
-  for _, i in ipairs(turns) do texts[#texts + 1] = 'cycle '..i end
   for i = 1, #texts, 4000 do call('RPUSH', P..':left:'..run, unpack(texts, i, math.min(i + 3999, #texts))) end
+  for _, i in ipairs(turns) do call('RPUSH', P..':turns:'..run, i) end
+  local some = #texts > 0 or #turns > 0
   work, turns = {}, {}
-  return #texts > 0
+  return some
 end
 
-local function resume()                                               -- the next of what was kept
-  for _, text in ipairs(call('LPOP', P..':left:'..run, MOST) or {}) do
+local function resume()                                               -- the next of what was kept; the cycles when it is the last
+  local left = P..':left:'..run
+  for _, text in ipairs(call('LPOP', left, MOST) or {}) do
     local what, x, short = string.match(text, '^(%S+) (%S+) ?(%S*)$')
     push(what, x, short ~= '' and short or nil)
   end
   resumed = true
+  if call('EXISTS', left) == 1 then return end
+  for _, i in ipairs(call('LRANGE', P..':turns:'..run, 0, -1)) do push('cycle', i) end
+  call('DEL', P..':turns:'..run)
 end
 
 -- Kill and close lie on a list, not on the stack. A cycle is looked at when nothing else is left: what is on the list may make it short.
 local function drain()
   if #work == 0 and #turns == 0 and not resumed then return end
-  local behind = call('EXISTS', P..':left:'..run) == 1
+  local behind = call('EXISTS', P..':left:'..run, P..':turns:'..run) > 0
   if behind and not resumed then keep(1) return end                   -- what was kept comes first
   local i, done_now = 1, 0
   while done_now < MOST do
