@@ -280,7 +280,7 @@ class InternalError(NbflowError):
 
 
 class GiveUp(Exception):
-    """A step raises it to fail for good, whatever its retry policy says."""
+    """A step raises it to say that it fails for good and that this is not a bug: the reason is `gave_up`."""
 
 
 class Canceled(BaseException):

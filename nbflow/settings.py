@@ -9,7 +9,7 @@ import difflib
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -23,7 +23,7 @@ INTERNAL_VARIABLES = frozenset({"NBFLOW_CLIENT_NAME", "NBFLOW_QUEUES", "NBFLOW_W
 """Set by nbflow for the processes it starts; not for people."""
 
 _SECRET_LENGTH = 16
-_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://")
+_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 def _address(url: str) -> str:
@@ -80,12 +80,6 @@ class Settings(BaseSettings):
         description="Minutes after which the local server and its workers end, when nothing is connected, running or "
         "scheduled.",
     )
-    retention_days: float = Field(
-        default=7.0, gt=0.0, description="Days that a run is kept after its end, unless its flow says otherwise."
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="warning", description="From which level on nbflow's own log is shown: debug, info, warning or error."
-    )
 
     @model_validator(mode="after")
     def _a_lease_outlives_lost_heartbeats(self) -> Self:
@@ -134,7 +128,7 @@ def _sentence(error: ValidationError) -> NbflowError:
     if not first["loc"]:
         return NbflowError(f"{reason}.", hint="Change one of the two.")
     field = str(first["loc"][0])
-    shown = "its value" if field in {"secret", "redis_url"} else repr(first["input"])
+    shown = "" if field in {"secret", "redis_url"} else f" (it is {first['input']!r})"
     meaning = Settings.model_fields[field].description or ""
     reason = reason[0].lower() + reason[1:]
-    return NbflowError(f"{_variable(field)} cannot be {shown}: {reason}.", hint=f"Correct or unset it. {meaning}")
+    return NbflowError(f"{_variable(field)} cannot be used: {reason}{shown}.", hint=f"Correct or unset it. {meaning}")

@@ -11,7 +11,9 @@ def flow(*steps: StepSpec, name: str = "f", result: str | None = None) -> FlowSp
     return FlowSpec(name, steps, result)
 
 
-def step(name: str, *terms: Term, emits: tuple[str, ...] = (), queue: str = "default", has_key: bool = False) -> StepSpec:
+def step(
+    name: str, *terms: Term, emits: tuple[str, ...] = (), queue: str = "default", has_key: bool = False
+) -> StepSpec:
     return StepSpec(name, terms, emits, queue, has_key)
 
 

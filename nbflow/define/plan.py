@@ -5,7 +5,8 @@ The table is a hash, read field by field, never whole:
     step:<s>   what s subscribes to, receives, emits, closes
     on:<a>     who subscribes to topic a, and what has to be kept of its emissions
     cycle:<i>  the steps of a cycle and how many steps outside feed it
-    entries leaves steps closed cycles   names; topics that nobody emits; numbers of the cycles
+    entries leaves steps maps   names: of all steps, of the mapped ones that nobody watches
+    closed cycles   topics that nobody emits, numbers of the cycles
 
 The worker reads a `Route` of the same flow instead: which emissions of a step anybody wants.
 """
@@ -117,6 +118,7 @@ def compile_plan(flow: FlowSpec) -> Plan:
         "leaves": [flow.result] if flow.result else leaves(flow),
         "closed": sorted(topic for topic in wiring.subscribers if not wiring.emitters.get(topic)),
         "cycles": sorted(set(wiring.cycle_of.values())),
+        "maps": [step.name for step in flow.steps if step.is_mapped and step.name not in watched],
     }
     topics = _topics(wiring)
     for topic, entry in topics.items():

@@ -53,7 +53,7 @@ class Store:
         _stores.add(self)
 
     def _connect(self) -> None:
-        options: dict[str, Any] = {"retry": Retry(ExponentialBackoff(cap=0.5, base=0.02), 3)}
+        options: dict[str, Any] = {"retry": Retry(ExponentialBackoff(cap=0.5, base=0.02), 5)}
         self.client: redis.Redis = _client(self.url, **options)
         self.text: redis.Redis = _client(self.url, decode_responses=True, **options)
 

@@ -6,6 +6,7 @@ What is missing is said as the state it is in: not ended, failed, canceled, skip
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast, overload
 
@@ -16,6 +17,7 @@ from nbflow.picture.flow_picture import FlowPicture
 
 __all__ = ["Results", "failure_of_run", "result_of_run", "result_of_step"]
 
+_LIBRARY = re.compile(r"[/\\\\](site-packages|dist-packages|lib[/\\\\]python\\d[\\d.]*)[/\\\\]|<frozen ")
 Decode = Callable[[Any], Any]
 
 
@@ -171,12 +173,13 @@ def _which(task: TaskView) -> str:
 
 
 def _line_of_user(traceback: str) -> str:
-    """The last frame of a traceback: `line 3 of <cell 5>`, `line 12 of etl.py`."""
-    for line in reversed(traceback.splitlines()):
-        if line.startswith('  File "') and ", line " in line:
-            file, _, rest = line[len('  File "') :].partition('", line ')
-            return f"line {rest.partition(',')[0]} of {file.replace(chr(92), '/').rpartition('/')[2]}"
-    return ""
+    """The last frame of a traceback that is the author's own, not a library's: `line 3 of <cell 5>`, `line 12 of etl.py`."""
+    frames = [line for line in traceback.splitlines() if line.startswith('  File "') and ", line " in line]
+    own = [line for line in frames if not _LIBRARY.search(line)]
+    if not frames:
+        return ""
+    file, _, rest = (own or frames)[-1][len('  File "') :].partition('", line ')
+    return f"line {rest.partition(',')[0]} of {file.replace(chr(92), '/').rpartition('/')[2]}"
 
 
 def _no_task(view: View, step: str) -> CommandRefused:

@@ -110,11 +110,6 @@ class Run:
         """`ctx.state` as the events tell it."""
         return {key: self._decode(value) for key, value in self.view.state.items()}
 
-    @property
-    def version(self) -> Any:
-        """The published version it was started from; None if it was launched from a notebook or script."""
-        return self.view.start.get("version")
-
     def __getitem__(self, step: str | Callable[..., Any]) -> Any:
         """The result of a step, by its name or by its function; of a mapped one something to index: `run["parse"][7]`,
         `run["parse"]["b.csv"]`."""

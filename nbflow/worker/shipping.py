@@ -25,6 +25,9 @@ MAX_LOGS = 100_000
 """Logs, progress and metrics that a run keeps; older ones go."""
 
 
+_FULL: Entry = ("log", {"level": "warning", "message": "output beyond 64 MiB is dropped", "source": "nbflow"})
+
+
 @dataclass(frozen=True, slots=True)
 class Shipping:
     """Whose tape it is: the lease under which its content counts."""
@@ -52,6 +55,7 @@ class Shipper:
         self._tape, self._script, self._slots, self._slot = tape, script, slots, slot
         self._whose: Shipping | None = None
         self._shipped = 0
+        self._is_full = False
         self._lock = threading.Lock()
 
     def start(self, open_wire: Callable[[], Wire]) -> None:
@@ -59,7 +63,7 @@ class Shipper:
 
     def begin(self, whose: Shipping) -> None:
         with self._lock:
-            self._whose, self._shipped = whose, 0
+            self._whose, self._shipped, self._is_full = whose, 0, False
         self._slots.ship(self._slot, 0)
 
     def end(self, wire: Wire) -> None:
@@ -82,15 +86,15 @@ class Shipper:
     def _ship(self, wire: Wire, *, final: bool) -> None:
         size = self._tape.size()
         while self._whose is not None and self._shipped < size:
+            if self._shipped >= MAX_TAPE_BYTES:
+                self._append(wire, self._whose, size - self._shipped, [] if self._is_full else [_FULL])
+                self._is_full = True
+                return
             raw = self._tape.read(self._shipped, min(size, self._shipped + MAX_PIECE))
             rest = self._shipped + len(raw) >= size
             items, taken = entries(raw, final=(final and rest) or b"\n" not in raw[-MAX_PIECE:])
             if not taken:
                 return
-            if final and self._shipped + taken >= MAX_TAPE_BYTES:
-                items.append(
-                    ("log", {"level": "warning", "message": "output beyond 64 MiB was dropped", "source": "nbflow"})
-                )
             self._append(wire, self._whose, taken, items)
 
     def _append(self, wire: Wire, whose: Shipping, taken: int, items: list[Entry]) -> None:
@@ -99,7 +103,8 @@ class Shipper:
         if reply[0] == b"LOST":
             self._whose = None
             return
-        self._shipped = int(reply[1])
+        before, self._shipped = self._shipped, int(reply[1])
+        self._tape.forget(before, self._shipped)
         self._slots.ship(self._slot, self._shipped)
 
 

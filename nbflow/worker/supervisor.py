@@ -31,7 +31,6 @@ from nbflow.worker.tape import Tape
 
 __all__ = ["Supervisor", "main"]
 
-BEAT_S = 1.0
 GRACE_S = 5.0
 _QUICK_DEATHS, _QUICK_S = 6, 5.0
 """So many workers, one after the other, that die soon and without having ended a task, and the supervisor gives up."""
@@ -68,9 +67,18 @@ class Supervisor:
     """Keeps `concurrency` workers working on `queues` until it is told to end."""
 
     def __init__(
-        self, url: str, *, namespace: str, concurrency: int, queues: list[str], lease_s: float, spares: int = 1
+        self,
+        url: str,
+        *,
+        namespace: str,
+        concurrency: int,
+        queues: list[str],
+        lease_s: float,
+        beat_s: float,
+        spares: int = 1,
     ) -> None:
-        self.url, self.concurrency, self.queues, self.lease_s, self.spares = url, concurrency, queues, lease_s, spares
+        self.url, self.concurrency, self.queues, self.spares = url, concurrency, queues, spares
+        self.lease_s, self.beat_s = lease_s, beat_s
         self.keys = Keys(namespace)
         self.scripts = load_scripts(self.keys)
         self.slots = Slots(n=concurrency)
@@ -246,7 +254,7 @@ class Supervisor:
         for slot, child in self.workers.items():
             jobs, seconds = self.slots.sums(slot)
             lease, since = self.slots.running(slot)
-            long = lease if lease and now - since > BEAT_S * 0.9e9 else ""
+            long = lease if lease and now - since > self.beat_s * 0.9e9 else ""
             rows += [child.name, jobs, f"{seconds:.6f}", long]
         lost = self._ask(*self.scripts["beat"].command(*rows, lease_ms=int(self.lease_s * 1000)))
         self._drop({name.decode() for name in lost})
@@ -270,7 +278,7 @@ class Supervisor:
         signal.signal(signal.SIGINT, self._on_signal)
         for slot in range(self.concurrency):
             self._fill(slot)
-        due = time.monotonic() + BEAT_S
+        due = time.monotonic() + self.beat_s
         while not self.stopping or self.workers:
             for fd, _ in self.poll.poll(max(0.0, due - time.monotonic()) * 1000):
                 self._attend(fd)
@@ -278,7 +286,7 @@ class Supervisor:
                 self.warm.append(self._spawn(-1, "-"))
             if time.monotonic() >= due:
                 self._beat()
-                due = time.monotonic() + BEAT_S
+                due = time.monotonic() + self.beat_s
         self._dismiss_spares()
 
     def _attend(self, fd: int) -> None:
@@ -332,6 +340,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, default=workers)
     parser.add_argument("--queues", default="default")
     parser.add_argument("--lease", type=float, default=_number_in("NBFLOW_LEASE_S", 10))
+    parser.add_argument("--beat", type=float, default=float(os.environ.get("NBFLOW_HEARTBEAT_S", "1")))
     parser.add_argument("--spares", type=int, default=1)
     options = parser.parse_args(argv)
     for queue in options.queues.split(","):
@@ -365,6 +374,7 @@ def _supervise(options: argparse.Namespace) -> int:
             concurrency=options.concurrency,
             queues=options.queues.split(","),
             lease_s=options.lease,
+            beat_s=options.beat,
             spares=options.spares,
         )
     except ReplyError as error:

@@ -23,8 +23,16 @@ def working(store: Store) -> tuple[Machine, Claimed]:
 
 
 def append(store: Store, task: Claimed, start: int, end: int, *entries: str, most: int = 1000) -> list[Any]:
-    named = {"worker": task.worker, "job": task.job, "lease": task.lease, "run": task.run, "task": task.task, "attempt": 1}
-    return store.run_script("append", *entries, **named, **{"from": start, "to": end, "max": most})
+    named = {
+        "worker": task.worker,
+        "job": task.job,
+        "lease": task.lease,
+        "run": task.run,
+        "task": task.task,
+        "attempt": 1,
+    }
+    bounds: dict[str, Any] = {"from": start, "to": end, "max": most}
+    return store.run_script("append", *entries, **named, **bounds)
 
 
 def kinds(machine: Machine) -> list[str]:
@@ -33,7 +41,9 @@ def kinds(machine: Machine) -> list[str]:
 
 def test_what_a_task_says_is_written_and_told(store: Store):
     machine, task = working(store)
-    assert append(store, task, 0, 90, "log", '{"message":"hello"}', "progress", '{"done":1}', "metric", '{"name":"x"}') == [b"OK", 90]
+    assert append(
+        store, task, 0, 90, "log", '{"message":"hello"}', "progress", '{"done":1}', "metric", '{"name":"x"}'
+    ) == [b"OK", 90]
     log, progress, metric = machine.events()[-3:]
     assert (log.type, log.task, log.attempt, log.data) == ("log", "s0", 1, {"message": "hello"})
     assert (progress.type, metric.type) == ("progress", "metric")
@@ -96,14 +106,28 @@ def test_both_streams_share_one_growing_sequence_within_a_millisecond(store: Sto
     """A log, an event, a log: the server's clock stands behind the last id all the time, so all share its millisecond."""
     machine, task = working(store)
     future = id_key(machine.events()[-1].id)[0] + 3_600_000
-    store.client.xadd(store.keys.stream("r1"), {"type": "state", "task": "s0", "attempt": 1, "data": "{}"}, id=f"{future}-0")
+    store.client.xadd(
+        store.keys.stream("r1"), {"type": "state", "task": "s0", "attempt": 1, "data": "{}"}, id=f"{future}-0"
+    )
     append(store, task, 0, 1, "log", "{}", "log", "{}")
-    store.run_script("state", worker="w", job=task.job, lease=task.lease, run="r1", task="s0", attempt=1, operation="set", key="k", value="1")
+    store.run_script(
+        "state",
+        worker="w",
+        job=task.job,
+        lease=task.lease,
+        run="r1",
+        task="s0",
+        attempt=1,
+        operation="set",
+        key="k",
+        value="1",
+    )
     append(store, task, 1, 2, "log", "{}")
     machine.settle(task, silent("step:s0"))
-    entries: list[tuple[str, dict[str, str]]] = []
+    entries: list[Any] = []
     for stream in (store.keys.stream("r1"), store.keys.log("r1")):
-        entries += store.text.xrange(stream, f"{future}-0")  # pyright: ignore[reportOperatorIssue]
+        page: Any = store.text.xrange(stream, f"{future}-0")
+        entries += page
     written = [(id_key(name), fields["type"]) for name, fields in sorted(entries, key=lambda entry: id_key(entry[0]))]
     assert [number for number, _ in written] == [(future, n) for n in range(7)]
     assert [kind for _, kind in written] == ["state", "log", "log", "state", "log", "step.completed", "step.queued"]
@@ -113,7 +137,18 @@ def test_ids_grow_in_real_time_too(store: Store):
     machine, task = working(store)
     for i in range(50):
         append(store, task, i, i + 1, "log", f'{{"i":{i}}}')
-        store.run_script("state", worker="w", job=task.job, lease=task.lease, run="r1", task="s0", attempt=1, operation="incr", key="k", value="1")
+        store.run_script(
+            "state",
+            worker="w",
+            job=task.job,
+            lease=task.lease,
+            run="r1",
+            task="s0",
+            attempt=1,
+            operation="incr",
+            key="k",
+            value="1",
+        )
     said = [event for event in machine.events() if event.type in ("log", "state")]
     assert [event.type for event in said] == ["log", "state"] * 50
     assert all(id_key(a.id) < id_key(b.id) for a, b in pairwise(said))

@@ -88,7 +88,9 @@ def test_a_slice_removes_at_most_five_hundred(store: Store):
     counts: list[int] = []
     cancel(store)
     while store.client.exists("nbflow:slices"):
-        counts.append(machine.told().count("flow.cancel") and sum(line.startswith("step.canceled") for line in machine.told()))
+        counts.append(
+            machine.told().count("flow.cancel") and sum(line.startswith("step.canceled") for line in machine.told())
+        )
         store.run_script("slice")
     assert counts == [500, 1000]
 

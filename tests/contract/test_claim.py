@@ -44,7 +44,7 @@ def test_a_busy_worker_that_finds_nothing_is_idle(store: Store):
 
 
 def test_a_claim_says_whether_slices_are_left(store: Store):
-    machine = launched(store)
+    launched(store)
     named = {"keys": [store.keys.rq_queue("default")], "worker": "w", "was": "idle"}
     assert store.run_script("claim", next=1, **named)[1] == 0
     store.client.rpush("nbflow:slices", "r1 *cancel")

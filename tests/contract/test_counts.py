@@ -22,7 +22,9 @@ def commands(store: Store) -> dict[str, int]:
 
 def counted(store: Store, before: dict[str, int]) -> dict[str, int]:
     changed = {name: calls - before.get(name, 0) for name, calls in commands(store).items()}
-    return {name: calls for name, calls in changed.items() if calls and name not in ("info", "evalsha", "config|resetstat")}
+    return {
+        name: calls for name, calls in changed.items() if calls and name not in ("info", "evalsha", "config|resetstat")
+    }
 
 
 def warm(store: Store) -> None:

@@ -33,7 +33,11 @@ def launched(store: Store, *steps: object) -> Machine:
 def test_a_task_goes_back_to_the_front_as_the_same_attempt(store: Store):
     machine = launched(store, step("a"), step("b"), step("c"))
     task = lose(machine, 1)
-    assert store.text.lrange(store.keys.rq_queue("default"), 0, -1) == [task.job, "r1__b__attempt-1", "r1__c__attempt-1"]
+    assert store.text.lrange(store.keys.rq_queue("default"), 0, -1) == [
+        task.job,
+        "r1__b__attempt-1",
+        "r1__c__attempt-1",
+    ]
     queued = machine.events()[-1]
     assert (queued.type, queued.task, queued.attempt) == ("step.queued", "a", 1)
     assert queued.data == {"queue": "default", "recovered": 1, "cause": "signal 9"}
@@ -96,7 +100,11 @@ def test_after_three_recoveries_the_task_fails_as_lost(store: Store):
     lose(machine, 1)
     failed, skipped, end = machine.events()[-3:]
     assert (failed.type, failed.task, failed.attempt) == ("step.failed", "s0", 1)
-    assert failed.data == {"error": "the worker died 4 times while it ran (last: signal 9)", "traceback": "", "reason": "lost"}
+    assert failed.data == {
+        "error": "the worker died 4 times while it ran (last: signal 9)",
+        "traceback": "",
+        "reason": "lost",
+    }
     assert skipped.data == {"reason": "short"}
     assert (end.type, end.data["failedStep"], end.data["error"]) == ("flow.failed", "s0", failed.data["error"])
     assert leaks(store) == []
@@ -121,7 +129,13 @@ def test_a_lost_task_is_a_failure_to_those_who_subscribe_to_it(store: Store):
 
 
 def test_a_lost_element_tells_its_index_and_key(store: Store):
-    machine = launched(store, step("a"), step("b", each("each:a"), has_key=True), step("c", each("failed:b")), step("d", collect("step:b")))
+    machine = launched(
+        store,
+        step("a"),
+        step("b", each("each:a"), has_key=True),
+        step("c", each("failed:b")),
+        step("d", collect("step:b")),
+    )
     machine.birth("w")
     entry = machine.claim("w")
     assert entry is not None
@@ -135,7 +149,9 @@ def test_a_lost_element_tells_its_index_and_key(store: Store):
 
 
 def test_an_index_below_the_first_level_is_a_tuple_as_ctx_index_is(store: Store):
-    machine = launched(store, step("a"), step("b", each("each:a"), emits=("x",)), step("c", each("x")), step("d", each("failed:c")))
+    machine = launched(
+        store, step("a"), step("b", each("each:a"), emits=("x",)), step("c", each("x")), step("d", each("failed:c"))
+    )
     machine.birth("w")
     entry = machine.claim("w")
     assert entry is not None

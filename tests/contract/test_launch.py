@@ -18,7 +18,12 @@ def test_a_launch_makes_the_run_its_first_event_and_its_entry_tasks(store: Store
     assert machine.launch("r1", '{"n":1}') == [b"OK", b"r1"]
     start, queued = machine.events()
     assert (start.type, start.data) == ("flow.start", {"input": {"n": 1}, "bundle": "b"})
-    assert (queued.type, queued.task, queued.attempt, queued.data) == ("step.queued", "s0", 1, {"queue": "default", "because": []})
+    assert (queued.type, queued.task, queued.attempt, queued.data) == (
+        "step.queued",
+        "s0",
+        1,
+        {"queue": "default", "because": []},
+    )
     assert store.text.lrange(store.keys.rq_queue("default"), 0, -1) == [queued.step_id]
     assert store.text.zrange(store.keys.runs("running"), 0, -1) == ["r1"]
     assert store.text.zrange(store.keys.flow_runs("f"), 0, -1) == ["r1"]
@@ -132,7 +137,9 @@ def test_what_nobody_emits_skips_its_subscribers_at_once(store: Store):
 
 
 def test_a_cycle_that_nothing_feeds_is_skipped_at_once(store: Store):
-    machine = Machine(store, flow(step("a", emits=("t",)), step("b", each("u"), emits=("u", "t")), step("c", collect("t"))))
+    machine = Machine(
+        store, flow(step("a", emits=("t",)), step("b", each("u"), emits=("u", "t")), step("c", collect("t")))
+    )
     machine.birth("w")
     machine.launch()
     assert machine.told() == ["flow.start", "step.queued a", "step.skipped b"]

@@ -133,7 +133,9 @@ def test_the_end_of_the_run_comes_last(store: Store):
 def test_event_data_is_what_the_contract_says(store: Store):
     spec = flow(step("a", emits=("x",)), step("b", each("x"), has_key=True), step("c", collect("step:b")))
     machine, task = started(store, spec)
-    machine.settle(task, ["b", "key", "", 2, "0", "red", "1", "blue", *many("x", ["10", "20"])], data='{"result":5,"duration":1.5}')
+    machine.settle(
+        task, ["b", "key", "", 2, "0", "red", "1", "blue", *many("x", ["10", "20"])], data='{"result":5,"duration":1.5}'
+    )
     *_, done, emitted, red, blue = machine.events()
     assert (done.type, done.task, done.attempt, done.data) == ("step.completed", "a", 1, {"result": 5, "duration": 1.5})
     assert (emitted.type, emitted.data) == ("emit", {"name": "x", "count": 2, "payload": [10, 20]})
@@ -152,7 +154,9 @@ def test_an_emission_of_a_mapped_task_tells_its_index(store: Store):
 
 
 def test_a_completed_run_names_its_leaves(store: Store):
-    machine, task = started(store, flow(step("a"), step("b", first("step:a")), step("c", first("step:a")), step("d", first("failed:a"))))
+    machine, task = started(
+        store, flow(step("a"), step("b", first("step:a")), step("c", first("step:a")), step("d", first("failed:a")))
+    )
     machine.settle(task, silent("step:a"))
     machine.settle(claimed(machine))
     machine.settle(claimed(machine))
@@ -199,9 +203,7 @@ def test_who_answers_and_fails_leaves_both_failures_open(store: Store):
 
 def test_a_collect_that_keeps_failures_answers_for_those_it_took_and_no_later_one(store: Store):
     """`m` is satisfied by the first `x`, so `c` may be over while `p` still has tasks; their failures are nobody's."""
-    spec = flow(
-        step("a"), step("p", each("each:a"), emits=("x",)), step("m", first("x")), step("c", keep("step:m"))
-    )
+    spec = flow(step("a"), step("p", each("each:a"), emits=("x",)), step("m", first("x")), step("c", keep("step:m")))
     machine, task = started(store, spec)
     machine.settle(task, ["each:a", "silent", "", 3, "0", "1", "1", "2", "2", "3"])
     failing, emitting, late = claimed(machine), claimed(machine), claimed(machine)
@@ -234,6 +236,17 @@ def test_an_empty_list_flows_through_steps_that_nobody_watches(store: Store):
     assert machine.events()[-1].data["leaves"] == ["c"]
 
 
+def test_an_empty_list_flows_through_a_step_whose_topic_was_closed_before(store: Store):
+    """`b` is watched, as `d` waits for an end; `d` and `e` are watched by nobody, and close with the run."""
+    spec = flow(
+        step("a"), step("b", first("step:a")), step("d", each("each:b"), collect("step:a")), step("e", each("step:d"))
+    )
+    machine, task = started(store, spec)
+    machine.settle(task, silent("step:a"))
+    machine.settle(claimed(machine), ["each:b", "silent", "", 0])
+    assert machine.events()[-1].data["leaves"] == ["e"]
+
+
 def test_an_empty_list_reaches_a_collect(store: Store):
     machine, task = started(store, mapped())
     machine.settle(task, ["each:a", "silent", "", 0])
@@ -252,7 +265,7 @@ def test_a_step_is_skipped_once_and_says_whether_something_failed(store: Store):
 
 
 def test_records_of_a_long_task_go_with_it(store: Store):
-    machine, task = started(store, chain(1))
+    _, task = started(store, chain(1))
     store.run_script("beat", "w", 0, 0, str(task.lease), lease_ms=5000)
     store.run_script(
         "settle", keys=[store.keys.rq_queue("default")], worker="w", want="0", job=task.job, lease=task.lease, next=9,

@@ -56,7 +56,14 @@ def test_deleting_what_is_not_there_changes_nothing(store: Store):
 
 @pytest.mark.parametrize(
     ("was", "by", "becomes"),
-    [(None, "1", b"1"), ("41", "1", b"42"), ("-3", "-2", b"-5"), ("1.5", "1", b"2.5"), ("1", "0.25", b"1.25"), ("1e2", "1", b"101")],
+    [
+        (None, "1", b"1"),
+        ("41", "1", b"42"),
+        ("-3", "-2", b"-5"),
+        ("1.5", "1", b"2.5"),
+        ("1", "0.25", b"1.25"),
+        ("1e2", "1", b"101"),
+    ],
 )
 def test_a_number_is_incremented_in_one_step(store: Store, was: str | None, by: str, becomes: bytes):
     machine, task = working(store)

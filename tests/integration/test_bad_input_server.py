@@ -227,32 +227,38 @@ def lambda_free(n: Any = 1) -> Any:
     return n
 
 
+def holding() -> Flow:
+    """A step that logs, keeps state and returns an artifact once the gate is open, and a step after it."""
+    flow = Flow("holds")
+
+    @flow.entry
+    def hold(begun: Path, gate: Path, times: Path, ctx: Context) -> Any:
+        import time
+
+        begun.touch()
+        while not gate.exists():
+            time.sleep(0.005)
+        with times.open("a") as file:
+            file.write("once\n")
+        print("logged while full")
+        ctx.state.set("n", 1)
+        return {"pid": os.getpid(), "much": b"x" * 100_000}
+
+    @flow.step(hold)
+    def after(held: Any) -> Any:
+        return held["pid"] == os.getpid(), len(held["much"])
+
+    return flow
+
+
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
 def test_a_full_server_loses_no_result_and_ends_no_worker(tmp_path: Path, kind: Kind) -> None:
     """Law: a worker holds what it finished, its logs, state and artifacts, until there is room; leases go on."""
     if server_binary(kind) is None:
         pytest.skip(f"{kind} is not installed")
     with private_site(tmp_path, kind) as site:
-        flow, begun, gate, times = Flow("holds"), tmp_path / "begun", tmp_path / "gate", tmp_path / "times"
-
-        @flow.entry
-        def hold(begun: Path, gate: Path, times: Path, ctx: Context) -> Any:
-            import time
-
-            begun.touch()
-            while not gate.exists():
-                time.sleep(0.005)
-            with times.open("a") as file:
-                file.write("once\n")
-            print("logged while full")
-            ctx.state.set("n", 1)
-            return {"pid": os.getpid(), "much": b"x" * 100_000}
-
-        @flow.step(hold)
-        def after(held: Any) -> Any:
-            return held["pid"] == os.getpid(), len(held["much"])
-
-        store = site.nbflow.store
+        flow, begun, gate, times = holding(), tmp_path / "begun", tmp_path / "gate", tmp_path / "times"
+        store: Any = site.nbflow.store
         workers = site.start_workers(1)
         try:
             run = flow.options(on=site.nbflow).start(begun=begun, gate=gate, times=times)

@@ -40,6 +40,7 @@ class Waiting:
 
     def __init__(self, site: Site, folder: Path, nbflow: Nbflow | None = None) -> None:
         self.site, self.mark = site, folder / "executed"
+        self.text: Any = site.nbflow.store.text
         self.flow = site.flow()
         self.queue = self.flow.name
 
@@ -52,10 +53,10 @@ class Waiting:
         self.hash = site.nbflow.store.keys.run(self.run.id)
 
     def change(self, **fields: str) -> None:
-        self.site.nbflow.store.text.hset(self.hash, mapping=fields)
+        self.text.hset(self.hash, mapping=fields)
 
     def field(self, name: str) -> str:
-        return str(self.site.nbflow.store.text.hget(self.hash, name))
+        return str(self.text.hget(self.hash, name))
 
     def fails(self, *words: str) -> None:
         with working(self.site, self.queue):
@@ -164,7 +165,7 @@ def test_what_changes_after_a_run_was_verified_once_is_seen(site: Site, tmp_path
     with working(site, queue):
         run = flow.start(gate=gate, begun=begun, mark=mark)
         wait_until(begun.exists)
-        store = site.nbflow.store
+        store: Any = site.nbflow.store
         text = str(store.text.hget(store.keys.run(run.id), "input")).replace("/mark", "/other")
         changed = {"input": text, "inputdigest": hashlib.sha256(text.encode()).hexdigest()}
         store.text.hset(store.keys.run(run.id), mapping=changed)
@@ -228,7 +229,7 @@ def test_a_pickle_that_was_replaced_is_not_opened(site: Site, tmp_path: Path) ->
 @pytest.mark.parametrize("head", [b"", b"nbflow pickle 1\n" + json.dumps({"python": PYTHON}).encode() + b"\n"])
 def test_a_payload_that_refers_to_an_unsigned_pickle_is_not_opened(site: Site, tmp_path: Path, head: bytes) -> None:
     flow, run, digest = _with_a_pickle(site, tmp_path)
-    store = site.nbflow.store
+    store: Any = site.nbflow.store
     evil = head + pickle.dumps(Touch(tmp_path / "opened"))
     store.client.set(store.keys.artifact(digest_of(evil)), evil)
     for field, text in store.text.hgetall(store.keys.run(run.id)).items():
@@ -244,7 +245,7 @@ def test_a_payload_that_refers_to_an_unsigned_pickle_is_not_opened(site: Site, t
 
 def _forge(waiting: Waiting, job: str, **fields: Any) -> None:
     """A job that no script of ours made, in front of all that wait."""
-    store = waiting.site.nbflow.store
+    store: Any = waiting.site.nbflow.store
     if fields:
         store.text.hset(store.keys.rq_job(job), mapping=fields)
     store.text.lpush(store.keys.rq_queue(waiting.queue), job)

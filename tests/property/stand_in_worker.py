@@ -11,8 +11,8 @@ from nbflow.model.codec import Codec
 from nbflow.model.definition import FlowSpec, Form, StepSpec, Term
 from nbflow.model.ids import index_sort_key
 from nbflow.store.connect import Store
-from nbflow.worker.ending import Attempt
 from nbflow.worker.context import Emission
+from nbflow.worker.ending import Attempt
 from nbflow.worker.task import Job
 from tests.machine import Claimed, Machine
 from tests.property.random_flows import Deed

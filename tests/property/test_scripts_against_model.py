@@ -6,9 +6,6 @@ More examples: `--hypothesis-profile=proof`, or `NBFLOW_TEST_EXAMPLES=5000`.
 
 from __future__ import annotations
 
-
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,7 +133,7 @@ def test_scripts_and_model_agree(valkey_store: Store, flow: FlowSpec, data: st.D
 
 
 @pytest.fixture
-def sliced_store(valkey_store: Store) -> Iterator[Store]:
+def sliced_store(valkey_store: Store) -> Store:
     """A store whose scripts do very little at a time."""
     whole = dict(valkey_store.scripts)
     for name, script in whole.items():
@@ -144,7 +141,7 @@ def sliced_store(valkey_store: Store) -> Iterator[Store]:
         assert text != script.text or "local run, rk, pk" not in text
         sha = str(valkey_store.text.script_load(text))
         valkey_store.scripts[name] = Script(name, text, sha, script.args, script.rest)
-    yield valkey_store
+    return valkey_store
 
 
 @examples(60)

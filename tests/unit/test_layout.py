@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from itertools import pairwise
 
 import pytest
@@ -96,10 +95,9 @@ def test_nothing_is_drawn_of_nothing():
 def test_two_hubs_over_a_long_chain_stay_affordable():
     count = 600
     edges = [(node, node + 1) for node in range(count - 1)] + [(0, node) for node in range(2, count)]
-    started = time.process_time()
     drawn = layout([SIZE] * count, edges)
-    assert time.process_time() - started < 2
     assert len(drawn.routes) == len(edges)
+    assert sum(len(route.points) for route in drawn.routes) < count * len(edges)
 
 
 @given(
@@ -122,15 +120,3 @@ def test_any_graph_has_one_picture_in_which_nothing_overlaps(graph: tuple[int, l
         assert (route.points == ()) == (source == target)
         if route.points and not route.backward:
             assert [x for x, _ in route.points] == sorted(x for x, _ in route.points)
-
-
-@pytest.mark.parametrize(("count", "budget_ms"), [(20, 1), (200, 20), (2000, 250)])
-def test_layout_keeps_its_budget(count: int, budget_ms: float):
-    """The best of several, with room for a busy machine: the budget itself is held by the benchmarks."""
-    sizes, edges = spread(count)
-    took: list[float] = []
-    for _ in range(4):
-        started = time.process_time()
-        layout(sizes, edges)
-        took.append((time.process_time() - started) * 1000)
-    assert min(took) < 3 * budget_ms

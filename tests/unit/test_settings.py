@@ -51,7 +51,6 @@ def test_settings_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ("NBFLOW_WORKERS", "-1"),
         ("NBFLOW_NAMESPACE", "a:b"),
         ("NBFLOW_REDIS_URL", "localhost:6379"),
-        ("NBFLOW_LOG_LEVEL", "chatty"),
         ("NBFLOW_IDLE_MINUTES", "0"),
     ],
 )

@@ -30,10 +30,18 @@ for i = 1, #entries, 2 do
     n = n + 1
     id = string.format('%.0f-%.0f', ms, n)
     local key = kind == 'artifact' and fk or lk
-    if key == lk then call('XADD', lk, 'MAXLEN', '~', max, id, 'type', kind, 'task', task, 'attempt', attempt, 'data', data)
+    if key == lk then call('XADD', lk, id, 'type', kind, 'task', task, 'attempt', attempt, 'data', data)
     else call('XADD', fk, id, 'type', kind, 'task', task, 'attempt', attempt, 'data', data) end
     notice(run, id, kind, task, attempt, data)
   end
+end
+local gone = id and call('XTRIM', lk, 'MAXLEN', '~', max) or 0
+if gone > 0 then                                                      -- how many went so far, for whoever reads the rest
+  local data = '{"count":'..call('HINCRBY', rk, 'trimmed', gone)..'}'
+  n = n + 1
+  id = string.format('%.0f-%.0f', ms, n)
+  call('XADD', lk, id, 'type', 'trimmed', 'task', '', 'attempt', 0, 'data', data)
+  notice(run, id, 'trimmed', '', 0, data)
 end
 if id then
   call('HSET', rk, 'lastlog', id)

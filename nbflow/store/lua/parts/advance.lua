@@ -172,7 +172,7 @@ local function count_out(s, p, task, failed)
   if p.w and inc('o:'..s, -1) == 0 then push('check', s) end
 end
 
-local function check_all()                                            -- the steps that had tasks; closing goes on from them
+local function check_all()                                            -- the steps that had tasks or may be empty maps; closing goes on from them
   local steps = plan_of('steps')
   for i = 1, #steps, 4000 do
     local fields = {}
@@ -181,6 +181,7 @@ local function check_all()                                            -- the ste
       if had then push('check', steps[i + j - 1]) end
     end
   end
+  for _, s in ipairs(plan_of('maps')) do push('check', s) end
   for _, i in ipairs(plan_of('cycles')) do push('cycle', i) end
 end
 

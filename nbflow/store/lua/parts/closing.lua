@@ -5,7 +5,7 @@
 --   e: emissions of a, where the script numbers them   c: closed emitters of a   b: made: elements counted as tasks / made jobs
 --   R: reached   Z: z: short   C: d: closed   og: xg: outstanding tasks of a cycle / closed steps that feed it   p: first payload
 --   last: nothing runs any more, so that the steps nobody watches close too
--- The plan table (define/plan.py) holds  step:<s>  on:<a>  cycle:<i>  entries  leaves  closed  cycles  steps.
+-- The plan table (define/plan.py) holds  step:<s>  on:<a>  cycle:<i>  entries  leaves  closed  cycles  maps  steps.
 local MOST = 500                                                      -- entries of the worklist that a script does; 1,000 skips at once blocked Redis for 24 ms
 local run, rk, pk                                                     -- the run at hand, its hash, its plan
 local status, last, queue_of_run                                      -- fields of the run
