@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nbflow.errors import NbflowError as NbflowError
     from nbflow.errors import StepFailure as StepFailure
     from nbflow.flow import Flow as Flow
+    from nbflow.model.policy import Retry as Retry
     from nbflow.notebook.extension import load_ipython_extension as load_ipython_extension
     from nbflow.notebook.extension import unload_ipython_extension as unload_ipython_extension
     from nbflow.views import flows as flows
@@ -43,6 +44,7 @@ _HOMES = {
     "NOTHING": "nbflow.define.forms",
     "Nbflow": "nbflow.app",
     "NbflowError": "nbflow.errors",
+    "Retry": "nbflow.model.policy",
     "Run": "nbflow.watch.run",
     "StepFailure": "nbflow.errors",
     "any_of": "nbflow.define.forms",
@@ -70,6 +72,7 @@ __all__ = [
     "GiveUp",
     "Nbflow",
     "NbflowError",
+    "Retry",
     "Run",
     "StepFailure",
     "__version__",

@@ -19,6 +19,7 @@ from nbflow.define.registry import CellId, FlowRecord
 from nbflow.errors import DefinitionError, nearest
 from nbflow.model.definition import FlowSpec, StepSpec, is_topic_name
 from nbflow.model.ids import is_queue_name, is_step_name
+from nbflow.model.policy import Duration, Retry, seconds
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -33,7 +34,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-KEYWORDS = ("name", "emits", "key", "queue", "doc")
+KEYWORDS = ("name", "emits", "key", "queue", "doc", "retry", "timeout")
+MIN_TIMEOUT_S = 0.01
 _FLOW_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,99}", re.ASCII)
 
 
@@ -49,6 +51,8 @@ class StepDeclaration:
     key: Callable[[Any], Any] | None = None
     queue: str | None = None
     doc: str = ""
+    retry: Retry | None = None
+    timeout_s: float | None = None
     cell: CellId | None = None
 
     @property
@@ -125,6 +129,8 @@ class FlowDefinition:
         emits: str | Sequence[str] = (),
         queue: str | None = None,
         doc: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
     ) -> StepDecorator: ...
     def entry(self, function: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:
         """Declare a step that subscribes to nothing. Its parameters and defaults are the flow's input."""
@@ -142,6 +148,8 @@ class FlowDefinition:
         key: Callable[[Any], Any] | None = None,
         queue: str | None = None,
         doc: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
     ) -> StepDecorator: ...
     @overload
     def step(self, function: Callable[P, R], /) -> StepFunction[P, R]: ...
@@ -156,6 +164,8 @@ class FlowDefinition:
         key: Callable[[Any], Any] | None = None,
         queue: str | None = None,
         doc: str | None = None,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
     ) -> StepDecorator: ...
     def step(self, first: Any = None, /, *, subscribes: Any = None, **keywords: Any) -> Any:
         """Declare a step: `@flow.step(each(parse), key=...)`. What it subscribes to is a topic, a step, a form, or a
@@ -279,6 +289,8 @@ def _declare(
     key: Callable[[Any], Any] | None = None,
     queue: str | None = None,
     doc: str | None = None,
+    retry: Retry | None = None,
+    timeout: Duration | None = None,
 ) -> StepDeclaration:
     called = _checked_name(function, name)
     within = tuple(subscription.within(flow) for subscription in subscriptions)
@@ -294,6 +306,8 @@ def _declare(
         key,
         None if queue is None else checked_queue(queue),
         _first_line(function) if doc is None else doc,
+        _checked_retry(called, retry),
+        None if timeout is None else _checked_timeout(called, timeout),
         registry.here(),
     )
 
@@ -345,6 +359,21 @@ def checked_queue(queue: str) -> str:
         message = f"A queue cannot be called {queue!r}."
         raise DefinitionError(message, hint="Use at most 100 letters, digits, '_', '-' and '.', such as 'default'.")
     return queue
+
+
+def _checked_retry(step: str, retry: Retry | None) -> Retry | None:
+    if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"The retry= of step {step!r} is {retry!r}, which is no policy."
+        raise DefinitionError(message, hint="Write retry=Retry(3, backoff=2.0).")
+    return retry
+
+
+def _checked_timeout(step: str, timeout: Duration) -> float:
+    found = seconds(timeout, f"The timeout of step {step!r}")
+    if found < MIN_TIMEOUT_S:
+        message = f"The timeout of step {step!r} is {timeout!r}, too short for anything."
+        raise DefinitionError(message, hint="Give at least a hundredth of a second, or leave it out for none.")
+    return found
 
 
 def _result_name(result: Any, flow: str) -> str | None:

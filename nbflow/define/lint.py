@@ -280,7 +280,13 @@ def _secret_captured(subject: _Subject) -> Iterator[Finding]:
     for name, function in subject.functions.items():
         for leak in leaks(function):
             message = f"{name!r} carries {leak}, which looks like a key or a password, to every worker and into Redis."
-            yield Finding("secret-captured", "warning", name, message, "Read it where it is used: os.environ[...] inside the step, on the worker.")
+            yield Finding(
+                "secret-captured",
+                "warning",
+                name,
+                message,
+                "Read it where it is used: os.environ[...] inside the step, on the worker.",
+            )
 
 
 def _inputs_differ(subject: _Subject) -> Iterator[Finding]:

@@ -5,8 +5,8 @@ The table is a hash, read field by field, never whole:
     step:<s>   what s subscribes to, receives, emits, closes
     on:<a>     who subscribes to topic a, and what has to be kept of its emissions
     cycle:<i>  the steps of a cycle and how many steps outside feed it
-    entries leaves steps maps   names: of all steps, of the mapped ones that nobody watches
-    closed cycles   topics that nobody emits, numbers of the cycles
+    from:<s>   the steps before s
+    entries leaves steps closed cycles   names of steps; topics that nobody emits; numbers of the cycles
 
 The worker reads a `Route` of the same flow instead: which emissions of a step anybody wants.
 """
@@ -22,6 +22,7 @@ from typing import Any
 
 from nbflow.define.graph import cycles
 from nbflow.model.definition import FlowSpec, Form, StepSpec, Term, failed_topic, spread_topic, step_topic
+from nbflow.model.policy import seconds
 
 __all__ = ["Plan", "Route", "compile_plan", "leaves", "routes"]
 
@@ -118,13 +119,13 @@ def compile_plan(flow: FlowSpec) -> Plan:
         "leaves": [flow.result] if flow.result else leaves(flow),
         "closed": sorted(topic for topic in wiring.subscribers if not wiring.emitters.get(topic)),
         "cycles": sorted(set(wiring.cycle_of.values())),
-        "maps": [step.name for step in flow.steps if step.is_mapped and step.name not in watched],
     }
     topics = _topics(wiring)
     for topic, entry in topics.items():
         table[f"on:{topic}"] = entry
     for position, step in enumerate(flow.steps):
         table[f"step:{step.name}"] = _step(wiring, step, position, watched, topics)
+        table[f"from:{step.name}"] = list(dict.fromkeys(wiring.before(step)))
     for i in sorted(set(wiring.cycle_of.values())):
         members = [name for name, number in wiring.cycle_of.items() if number == i]
         watch = {"w": 1} if watched & set(members) else {}
@@ -227,6 +228,11 @@ def _step(wiring: _Wiring, step: StepSpec, position: int, watched: set[str], top
         entry |= {"each": list(each), "order": each[0] if len(each) == 1 else f"@{step.name}"}
     if step.has_key:
         entry["key"] = 1
+    if step.retry is not None and step.retry.wants(TimeoutError(), 1):  # what the script needs after a kill
+        entry["retry"] = [
+            step.retry.max_attempts,
+            *(round(seconds(d) * 1000) for d in (step.retry.backoff, step.retry.max_delay)),
+        ]
     answers = {"handles": wiring.handled_by(step), "keeps": wiring.kept_by(step)}
     entry |= {how: names for how, names in answers.items() if names}
     if step.name in watched:

@@ -156,6 +156,8 @@ def _step_spec(step: StepDeclaration, mapped: set[str], queue: str) -> StepSpec:
         queue=step.queue or queue,
         has_key=step.key is not None,
         doc=step.doc,
+        retry=step.retry,
+        timeout_s=step.timeout_s,
     )
 
 

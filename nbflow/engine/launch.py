@@ -148,7 +148,10 @@ class Launcher:
     def _upload(self, order: Order, what: str) -> None:
         with translated(self._store.url):
             if what == "plan":
-                self._store.client.hset(self._store.keys.plan(order.plan.digest), items=[part for pair in order.plan.table.items() for part in pair])
+                self._store.client.hset(
+                    self._store.keys.plan(order.plan.digest),
+                    items=[part for pair in order.plan.table.items() for part in pair],
+                )
             else:
                 self._store.client.set(self._store.keys.bundle(order.bundle.digest), order.bundle.blob)
 

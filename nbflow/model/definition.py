@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from nbflow.model.policy import Retry
+
 __all__ = [
     "FlowSpec",
     "Form",
@@ -57,6 +59,8 @@ class StepSpec:
     queue: str = "default"
     has_key: bool = False
     doc: str = ""
+    retry: Retry | None = None
+    timeout_s: float | None = None
 
     @property
     def is_entry(self) -> bool:

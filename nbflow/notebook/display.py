@@ -15,9 +15,11 @@ from typing import Any, Protocol
 from IPython.display import DisplayHandle
 
 from nbflow.model.view import View
+from nbflow.picture.bundle import run_mimebundle
+from nbflow.picture.flow_picture import FlowPicture
 from nbflow.picture.html import progress_html, run_text
 
-__all__ = ["INTERVAL_S", "LiveDisplay", "RunProgress"]
+__all__ = ["INTERVAL_S", "LiveDisplay", "RunProgress", "ShownRun", "forget_line", "show_run"]
 
 INTERVAL_S = 0.2
 Bundle = Mapping[str, str]
@@ -26,6 +28,17 @@ Bundle = Mapping[str, str]
 class _Handle(Protocol):
     def display(self, obj: Any, **kwargs: Any) -> None: ...
     def update(self, obj: Any, **kwargs: Any) -> None: ...
+
+
+class ShownRun(Protocol):
+    """A run, as far as its picture needs it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def view(self) -> View: ...
+    @property
+    def picture(self) -> FlowPicture: ...
 
 
 class LiveDisplay:
@@ -90,6 +103,13 @@ class LiveDisplay:
                 self._send()
             self._ended = True
 
+    def clear(self) -> None:
+        """Leave nothing of it where it was shown, and end it."""
+        with self._lock:
+            self.end()
+            if self._sent_s is not None:
+                self._handle.update({"text/html": "", "text/plain": ""}, raw=True)
+
     def _send_held_back(self) -> None:
         with self._lock:
             if self._timer is not None and not self._ended:
@@ -104,7 +124,8 @@ class LiveDisplay:
 class RunProgress:
     """What `run.wait()` shows in a notebook: one line with a bar. It is a `nbflow.watch.progress.Progress`.
 
-    The line is made when the news comes, on the thread that may read the view; a timer only sends it.
+    The line is made when the news comes, on the thread that may read the view; a timer only sends it. When the same cell
+    then shows the run itself (`run.wait()` was its last line), the picture says all that the line did: it is taken away.
     """
 
     def __init__(self) -> None:
@@ -123,12 +144,31 @@ class RunProgress:
         self._tell(view, {})
         if self._live is not None:
             self._live.end()
+            _closed[:] = [(view.run_id, self._live)]
 
     def _tell(self, view: View, steps: dict[str, dict[str, Any]]) -> None:
         said = next(reversed(steps.items()), None)
         note = _note(*said) if said and not view.ended else ""
         now_ms = int(time.time() * 1000)
         self._line = {"text/html": progress_html(view, now_ms=now_ms, note=note), "text/plain": run_text(view)}
+
+
+_closed: list[tuple[str, LiveDisplay]] = []  # the last line of the cell that runs, and whose run it is of
+
+
+def forget_line(result: object = None) -> None:
+    """After each cell: its line stays as it is."""
+    _closed.clear()
+
+
+def show_run(run: ShownRun) -> Bundle:
+    """The picture of a run for the cell that shows it, up to now. An ended one is the same whenever it is shown."""
+    for run_id, line in _closed:
+        if run_id == run.id:
+            line.clear()
+    _closed.clear()
+    view = run.view
+    return run_mimebundle(view, run.picture, now_ms=None if view.ended else int(time.time() * 1000))
 
 
 def _note(task: str, said: Mapping[str, Any]) -> str:

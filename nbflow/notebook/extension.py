@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from nbflow.notebook import cells, errors
-from nbflow.notebook.display import RunProgress
+from nbflow.notebook.display import RunProgress, forget_line, show_run
 from nbflow.notebook.magics import NbflowMagics
 from nbflow.watch.progress import show_progress_with
+from nbflow.watch.run import show_runs_with
 
 __all__ = ["load_ipython_extension", "unload_ipython_extension"]
 
@@ -23,10 +24,12 @@ def load_ipython_extension(ip: Any) -> None:
     ip.register_magics(magics)
     ip.Completer.custom_matchers.append(magics.matcher)
     ip.events.register("post_run_cell", cells.end_cell)
+    ip.events.register("post_run_cell", forget_line)
     cells.install()
     errors.install(ip)
     if getattr(ip, "kernel", None) is not None:  # on a terminal the line of the terminal is the better one
         show_progress_with(RunProgress)
+        show_runs_with(show_run)
 
 
 def unload_ipython_extension(ip: Any) -> None:
@@ -39,9 +42,11 @@ def unload_ipython_extension(ip: Any) -> None:
     matchers = ip.Completer.custom_matchers
     matchers[:] = [matcher for matcher in matchers if matcher is not magics.matcher]
     ip.events.unregister("post_run_cell", cells.end_cell)
+    ip.events.unregister("post_run_cell", forget_line)
     cells.uninstall()
     errors.uninstall(ip)
     show_progress_with(None)
+    show_runs_with(None)
 
 
 def _magics(ip: Any) -> NbflowMagics | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -18,11 +18,18 @@ from IPython.core.magic import Magics, line_magic, magics_class
 
 from nbflow.define import registry
 from nbflow.errors import nearest
+from nbflow.picture.style import duration
+from nbflow.settings import settings
 
 __all__ = ["COMMANDS", "App", "Command", "NbflowMagics"]
 
 SHOWN_RUNS = 50
 PREFIX = 8  # letters of a run's id that are offered; more where they would not tell two runs apart
+_LONGEST = 24  # letters of a flow's name beside a run that is offered
+_UNBROKEN = {
+    ord(" "): "\u00a0",
+    ord("-"): "\u2011",
+}  # JupyterLab breaks what it shows there, and prints one over the other
 _LINE = re.compile(r"^\s*(?:[\w., ]+=\s*)?%nbflow\s+(?P<words>.*)$", re.DOTALL)
 
 
@@ -52,7 +59,24 @@ class Command:
 
 
 def _status(app: App, _words: Sequence[str]) -> Any:
-    return app.status()
+    if settings().redis_url:
+        _say("NBFLOW_REDIS_URL is set: flows start on that server, and nbflow.workers() tells who works there.")
+    _say(_told(app.status()))
+
+
+def _told(stack: Any) -> str:
+    """A `StackStatus` in sentences."""
+    if not stack.running:
+        return "The local server is not running. The first start of a flow brings it up."
+    ago = duration(int(stack.uptime.total_seconds() * 1000)) if stack.uptime else ""
+    facts = [
+        f"{stack.workers} worker{'' if stack.workers == 1 else 's'}",
+        f"up for {ago}" if ago else "",
+        f"{stack.memory_bytes / 1e6:.0f} MB of memory",
+        f"in {stack.folder}",
+    ]
+    rows = [f"The local server is running: {', '.join(fact for fact in facts if fact)}."]
+    return "\n".join([*rows, stack.trouble] if stack.trouble else rows)
 
 
 def _workers(app: App, words: Sequence[str]) -> Any:
@@ -148,40 +172,44 @@ class NbflowMagics(Magics):
         words = found["words"].split()
         if before.endswith(" "):
             words.append("")
-        offered = self._offers(words)
         begun = words[-1] if words else ""
-        completions = [SimpleCompletion(text=text, type="nbflow") for text in offered if text.startswith(begun)]
+        offered = {text: about for text, about in self._offers(words).items() if text.startswith(begun)}
+        completions = [SimpleCompletion(text=text, type=about or "nbflow") for text, about in offered.items()]
         return {"completions": completions, "matched_fragment": begun, "suppress": True}
 
-    def _offers(self, words: Sequence[str]) -> Iterable[str]:
+    def _offers(self, words: Sequence[str]) -> Mapping[str, str]:
+        """What can stand here, and what is told beside it."""
         if len(words) <= 1:
-            return COMMANDS
+            return dict.fromkeys(COMMANDS, "")
         command = COMMANDS.get(words[0])
         if command is None or len(words) > 2:
-            return ()
+            return {}
         if command.completes == "counts":
-            return ("0", "1", "2", "4", "8")
+            return dict.fromkeys(("0", "1", "2", "4", "8"), "")
         try:
-            return self._flows() if command.completes == "flows" else self._runs(words[1]) if command.completes else ()
+            return self._flows() if command.completes == "flows" else self._runs(words[1]) if command.completes else {}
         except Exception:  # noqa: BLE001 - a key press must not end in a traceback, whatever the server says
-            return ()
+            return {}
 
-    def _flows(self) -> list[str]:
+    def _flows(self) -> Mapping[str, str]:
         app = self._connected()
         ran = [str(name) for name in app.runs(limit=SHOWN_RUNS)["flow"]] if app else []
-        return list(dict.fromkeys([*(record.name for record in registry.flows()), *ran]))
+        return dict.fromkeys([*(record.name for record in registry.flows()), *ran], "flow")
 
-    def _runs(self, begun: str) -> list[str]:
+    def _runs(self, begun: str) -> Mapping[str, str]:
         app = self._connected()
         if app is None:
-            return []
-        return _prefixes([str(run) for run in app.runs(limit=SHOWN_RUNS)["id"]], max(PREFIX, len(begun)))
+            return {}
+        runs = app.runs(limit=SHOWN_RUNS)
+        offered = _prefixes([str(run) for run in runs["id"]], max(PREFIX, len(begun)))
+        about = (f"{str(flow)[:_LONGEST]} {status}" for flow, status in zip(runs["flow"], runs["status"], strict=True))
+        return dict(zip(offered, (one.translate(_UNBROKEN) for one in about), strict=True))
 
     def _connected(self) -> App | None:
-        """The app, if it speaks with a server already: a key press shall not start one."""
+        """The app, if it has a server: one that it speaks with already, or a local one that runs. A key press starts none."""
         if self._app is None and "nbflow.app" in sys.modules:
             app = self._make_app()
-            if app.is_connected:
+            if app.is_connected or (not settings().redis_url and app.status().running):
                 self._app = app
         return self._app
 

@@ -1,22 +1,24 @@
 """A flow and a run as HTML for a notebook that does not trust us, and as one fixed line of text.
 
 JupyterLab takes scripts, `<style>` and SVG out of such a notebook and leaves images and inline styles: so the diagram is
-an `<img>` with a data URI, and below it stands a table. Everything that users typed is escaped. The text holds no
-address, time or id, so that a saved output can be compared.
+an `<img>` with a data URI, and below it stands a table. Both follow a dark page where it says that it is one. Everything
+that users typed is escaped. The text holds no address, time or id, so that a saved output can be compared.
 """
 
 from __future__ import annotations
 
 import base64
 import re
+import time
 from collections.abc import Sequence
 
 from nbflow.model.view import View
 from nbflow.picture.flow_picture import FlowPicture, picture_of_run
 from nbflow.picture.nodes import FindingLike
-from nbflow.picture.style import LIGHT, SIGNS, duration, quoted
+from nbflow.picture.style import DARK, LIGHT, SIGNS, duration, quoted
 from nbflow.picture.svg import count_of
 from nbflow.picture.tally import Tally, elapsed_ms, tallies
+from nbflow.picture.themes import follow_page
 
 __all__ = ["flow_html", "flow_text", "progress_html", "run_html", "run_text"]
 
@@ -28,7 +30,7 @@ _LINE = "1px solid rgba(128, 128, 128, 0.3)"
 _CELL = f"text-align: left; vertical-align: top; padding: 4px 14px 4px 0; border-bottom: {_LINE}"
 _NUMBER = f"text-align: right; vertical-align: top; padding: 4px 14px 4px 0; border-bottom: {_LINE}"
 _BOX = "overflow-x: auto; max-width: 100%; padding: 4px 0"
-_ERROR = f"color: {LIGHT.tone('failed').text}; background-color: {LIGHT.tone('failed').tint}; padding: 1px 6px; border-radius: 4px"
+_WHY_SKIPPED = {"short": "something before it failed", "not_taken": "nothing came for it"}
 
 
 def flow_html(svg: str, picture: FlowPicture, findings: Sequence[FindingLike] = ()) -> str:
@@ -39,11 +41,11 @@ def flow_html(svg: str, picture: FlowPicture, findings: Sequence[FindingLike] = 
 
 
 def run_html(svg: str, view: View, *, picture: FlowPicture | None = None, now_ms: int | None = None) -> str:
-    """A line about the run, its diagram, and a table of its steps."""
+    """A line about the run, its diagram, and a table of its steps. With `now_ms`, one that goes on says of when it is."""
     picture = picture or picture_of_run(view)
     counts = tallies(view)
     return (
-        f"<div>{_header(view, now_ms)}</div>"
+        f"<div>{_header(view, now_ms)}{_moment(view, now_ms)}</div>"
         f'<div style="{_BOX}">{_image(svg, run_text(view, picture))}</div>'
         f'<div style="{_BOX}">{_table(picture, counts, now_ms)}</div>'
     )
@@ -72,7 +74,7 @@ def flow_text(picture: FlowPicture) -> str:
 
 def _image(svg: str, told: str) -> str:
     """As wide as the page, and scrolled where its words would get too small to be read."""
-    data = base64.b64encode(svg.encode()).decode("ascii")
+    data = base64.b64encode(follow_page(svg).encode()).decode("ascii")
     width = _WIDTH.search(svg)
     least = round(float(width[1]) * SMALLEST) if width else 0
     return f'<img style="max-width: 100%; min-width: {least}px" alt="{quoted(told)}" src="data:image/svg+xml;base64,{data}">'
@@ -90,6 +92,13 @@ def _header(view: View, now_ms: int | None) -> str:
     return " &nbsp; ".join(part for part in parts if part)
 
 
+def _moment(view: View, now_ms: int | None) -> str:
+    """A picture does not go on by itself: of what does go on it says when it was drawn."""
+    if now_ms is None or view.ended:
+        return ""
+    return f" &nbsp; as of {time.strftime('%H:%M:%S', time.localtime(now_ms / 1000))}"
+
+
 def _done(view: View) -> tuple[int, int]:
     """`(completed, known)` tasks. How many are still to come nobody knows."""
     steps = view.steps.values()
@@ -97,9 +106,17 @@ def _done(view: View) -> tuple[int, int]:
 
 
 def _status(status: str) -> str:
-    tone = LIGHT.tone(status)
-    style = f"color: {tone.text}; background-color: {tone.tint}; border: 1px solid {tone.line}; border-radius: 9px; padding: 0 8px; white-space: nowrap"
+    style = f"{_toned(status, bordered=True)}; border-radius: 9px; padding: 0 8px; white-space: nowrap"
     return f'<span style="{style}">{SIGNS.get(status, SIGNS["pending"])} {quoted(status)}</span>'
+
+
+def _toned(status: str, *, bordered: bool = False) -> str:
+    """The colours of a status. A browser that does not know `light-dark()` keeps the light ones before it."""
+    light, dark = LIGHT.tone(status), DARK.tone(status)
+    styles = [("color", light.text, dark.text), ("background-color", light.tint, dark.tint)]
+    styles += [("border-color", light.line, dark.line)] if bordered else []
+    line = ["border: 1px solid"] if bordered else []
+    return "; ".join([*line, *(f"{name}: {day}; {name}: light-dark({day}, {night})" for name, day, night in styles)])
 
 
 def _table(picture: FlowPicture, counts: dict[str, Tally], now_ms: int | None) -> str:
@@ -129,7 +146,9 @@ def _row(name: str, tally: Tally, now_ms: int | None) -> str:
     tasks = f"{tally.completed}/{tally.total}" if tally.total else ""
     attempts = str(tally.attempts) if tally.attempts else ""
     error = _first_line(tally.error)
-    note = f'<code style="{_ERROR}">{quoted(error)}</code>' if error else quoted(_first_line(tally.skipped))
+    style = f"{_toned('failed')}; padding: 1px 6px; border-radius: 4px"
+    skipped = _first_line(_WHY_SKIPPED.get(tally.skipped, tally.skipped))
+    note = f'<code style="{style}">{quoted(error)}</code>' if error else quoted(skipped)
     cells = (
         (quoted(name), _CELL),
         (_status(tally.status), _CELL),
@@ -144,10 +163,11 @@ def _row(name: str, tally: Tally, now_ms: int | None) -> str:
 def _found(finding: FindingLike) -> str:
     is_error = finding.severity == "error"
     sign, where = ("✕", "error") if is_error else ("!", finding.severity)
-    tone = LIGHT.tone("failed" if is_error else "retrying")
-    style = f"color: {tone.text}; background-color: {tone.tint}; border-radius: 4px; padding: 1px 6px"
+    style = f"{_toned('failed' if is_error else 'retrying')}; border-radius: 4px; padding: 1px 6px"
     step = f"<b>{quoted(finding.step)}</b>: " if finding.step else ""
-    return f'<div style="padding: 2px 0"><span style="{style}">{sign} {quoted(where)}</span> {step}{quoted(finding.message)}</div>'
+    hint = f' <span style="opacity: 0.75">→ {quoted(finding.hint)}</span>' if finding.hint else ""
+    said = f'<span style="{style}">{sign} {quoted(where)}</span> {step}{quoted(finding.message)}{hint}'
+    return f'<div style="padding: 2px 0">{said}</div>'
 
 
 def _first_line(text: str) -> str:

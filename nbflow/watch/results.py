@@ -192,9 +192,7 @@ def _no_task(view: View, step: str) -> CommandRefused:
     if step not in known and known:
         return CommandRefused(f"The run of {view.flow_name!r} has no step {step!r}.", hint=nearest(step, known))
     if view.ended:
-        return RunEnded(
-            f"Step {step!r} did not run: the run is {view.status}.", hint="run.events tells what happened."
-        )
+        return RunEnded(f"Step {step!r} did not run: the run is {view.status}.", hint="run.events tells what happened.")
     return NotEnded(f"Step {step!r} has not run yet.", hint="Wait for it with run.wait().")
 
 

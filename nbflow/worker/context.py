@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from nbflow.errors import CommandRefused, InternalError, nearest
 from nbflow.model.ids import Index, index_for_people
 
-__all__ = ["Context", "Emission", "Port", "TaskFacts", "UndeclaredEmit", "current", "running"]
+__all__ = ["Context", "Emission", "Port", "StepTimeout", "TaskFacts", "UndeclaredEmit", "current", "running"]
 
 T = TypeVar("T")
 _PROGRESS_EVERY_S = 0.1
@@ -22,6 +22,10 @@ class UndeclaredEmit(CommandRefused):
     """The step emitted a topic that it does not declare. It fails for good."""
 
     code = "undeclared-emit"
+
+
+class StepTimeout(TimeoutError):
+    """The step took longer than its `timeout=`; raised inside it. For a policy it is a `TimeoutError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class TaskFacts:
     key: str | None
     attempt: int
     declared: tuple[str, ...]
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

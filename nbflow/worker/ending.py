@@ -22,13 +22,17 @@ from nbflow.errors import Canceled, DefinitionError, GiveUp, NbflowError
 from nbflow.model.codec import Codec
 from nbflow.model.definition import StepSpec, failed_topic, spread_topic, step_topic
 from nbflow.model.ids import index_for_people
-from nbflow.worker.context import Emission, UndeclaredEmit
+from nbflow.model.policy import RetryLater
+from nbflow.worker.context import Emission, StepTimeout, UndeclaredEmit
 from nbflow.worker.task import Ending, Job
 
 __all__ = ["Attempt", "failure"]
 
 Keys = dict[str, Callable[[Any], Any]]
 """The `key=` function of each step that has one."""
+
+RETRIED = ("error", "timeout")
+"""Reasons that a policy is asked about; the others are final."""
 
 _MOST_TRACEBACK = 16_000
 _OWN_FILES = str(Path(nbflow.__file__).parent) + os.sep
@@ -65,7 +69,11 @@ class Attempt:
         return ending
 
     def failed(self, error: BaseException, took_s: float, received: Any) -> Ending:
-        """The ending of an attempt that failed for good, with what `failed(step)` receives if anybody wants it."""
+        """The ending of an attempt that failed: with another attempt after a while if the step's policy wants one, else
+        for good, with what `failed(step)` receives if anybody wants it."""
+        again = self._again(error)
+        if again is not None:
+            return failure(error, took_s, again)
         ending = failure(error, took_s)
         if self.route.failed:
             last, text = _described(error)
@@ -80,6 +88,16 @@ class Attempt:
                 failed_topic(self.step.name), "silent", [(self.job.index or "0", self._failure(payload, received))]
             )
         return ending
+
+    def _again(self, error: BaseException) -> dict[str, Any] | None:
+        """`delay` (ms), `nextAttempt`, `maxAttempts`; None if the failure is final."""
+        attempt, policy = self.job.attempt, self.step.retry
+        most = policy.max_attempts if policy else 1
+        if isinstance(error, RetryLater):
+            return {"delay": round(error.after_s * 1000), "nextAttempt": attempt, "maxAttempts": most}
+        if policy is None or _reason(error) not in RETRIED or not policy.wants(error, attempt):
+            return None
+        return {"delay": round(policy.delay_s(attempt) * 1000), "nextAttempt": attempt + 1, "maxAttempts": most}
 
     def _failure(self, payload: dict[str, Any], received: Any) -> str:
         try:
@@ -115,11 +133,18 @@ class Attempt:
             )
 
 
-def failure(error: BaseException, took_s: float) -> Ending:
-    """The ending of an attempt that failed for good."""
+def failure(error: BaseException, took_s: float, again: dict[str, Any] | None = None) -> Ending:
+    """The ending of an attempt that failed: for good, or with what is known of the next."""
     last, text = _described(error)
-    data = {"error": last, "traceback": text, "reason": _reason(error), "duration": round(took_s * 1000, 3)}
-    return Ending("failed", json.dumps(data, separators=(",", ":")))
+    data: dict[str, Any] = {
+        "error": last,
+        "traceback": text,
+        "reason": _reason(error),
+        "duration": round(took_s * 1000, 3),
+    }
+    if again is None:
+        return Ending("failed", json.dumps(data, separators=(",", ":")))
+    return Ending("retry", json.dumps(data | again, separators=(",", ":")), delay_ms=again["delay"])
 
 
 def _with_result(step: StepSpec, value: Any, calls: list[Emission]) -> list[Emission]:
@@ -169,6 +194,8 @@ def _reason(error: BaseException) -> str:
         return "undeclared_emit"
     if isinstance(error, GiveUp):
         return "gave_up"
+    if isinstance(error, StepTimeout):
+        return "timeout"
     return "stopped" if isinstance(error, Canceled) else "error"
 
 

@@ -26,6 +26,7 @@ from nbflow.model.runs import run_signature_parts
 from nbflow.model.signing import Signer
 from nbflow.worker.context import Context, Port, TaskFacts, running
 from nbflow.worker.ending import Attempt, failure
+from nbflow.worker.interrupts import Guard
 from nbflow.worker.task import Ending, Job
 
 __all__ = ["Executor", "Fetch", "KeptList"]
@@ -70,9 +71,9 @@ class Executor:
         self._verified: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._runner: asyncio.Runner | None = None
 
-    def execute(self, job: Job, port: Port, inside: Callable[[bool], None]) -> Ending:
-        """The ending of the attempt. `inside(True)` and `inside(False)` are called around user code: only there may it
-        be interrupted. Never raises but for what ends the process."""
+    def execute(self, job: Job, port: Port, guard: Guard) -> Ending:
+        """The ending of the attempt. The guard is told when user code begins and ends: only there may it be
+        interrupted. Never raises but for what ends the process."""
         start = time.perf_counter()
         attempt: Attempt | None = None
         received: Any = None
@@ -85,10 +86,10 @@ class Executor:
             context = Context(self._facts(job, step), port)
             received = self._received(code, job, step)
             args, kwargs = self._bind(code, job, step, received, context)
-            value = self._call(code.flow.steps[step.name].function, args, kwargs, context, inside)
+            value = self._call(code.flow.steps[step.name].function, args, kwargs, context, guard)
             return attempt.completed(value, context.emissions, time.perf_counter() - start)
         except (Exception, *_INTERRUPTIONS) as error:  # noqa: BLE001 - whatever a step raises is how its attempt ended
-            inside(False)
+            guard.leave()
             took = time.perf_counter() - start
             if attempt is None:
                 return replace(failure(error, took), opened=False)
@@ -175,7 +176,7 @@ class Executor:
 
     @staticmethod
     def _facts(job: Job, step: StepSpec) -> TaskFacts:
-        return TaskFacts(job.run, job.flow, step.name, job.index, job.key, job.attempt, step.emits)
+        return TaskFacts(job.run, job.flow, step.name, job.index, job.key, job.attempt, step.emits, step.timeout_s)
 
     def _received(self, code: _Code, job: Job, step: StepSpec) -> Any:
         """The input (a dict) of an entry; else (topic, payload) pairs in the order of the subscriptions."""
@@ -222,12 +223,10 @@ class Executor:
 
     # -- calling ----------------------------------------------------------------------------------------------------
 
-    def _call(
-        self, function: Callable[..., Any], args: Any, kwargs: Any, context: Context, inside: Callable[[bool], None]
-    ) -> Any:
+    def _call(self, function: Callable[..., Any], args: Any, kwargs: Any, context: Context, guard: Guard) -> Any:
         token = running.set(context)
         try:
-            inside(True)
+            guard.enter(context.facts.timeout_s)
             value = function(*args, **kwargs)
             if inspect.iscoroutine(value):
                 self._runner = self._runner or asyncio.Runner()
@@ -236,7 +235,7 @@ class Executor:
                 value = list(value)
             return value
         finally:
-            inside(False)
+            guard.leave()
             running.reset(token)
 
 

@@ -29,7 +29,7 @@ class Lifeline:
         if hasattr(os, "pidfd_open"):
             return cls()
         watch, held = os.pipe()
-        os.set_inheritable(held, True)  # noqa: FBT003 - it takes no keyword
+        os.set_inheritable(held, True)
         return cls(held, watch)
 
     def begin(self, pid: int) -> None:

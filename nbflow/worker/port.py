@@ -6,7 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from nbflow.errors import Canceled, CommandRefused, PayloadError
@@ -85,7 +85,13 @@ class WorkerPort:
     """The `Port` of a context on a worker. User code may call it from any of its threads."""
 
     def __init__(
-        self, reads: WorkerReads, script: Script, tape: Tape, executor: Executor, *, shield: Callable[[bool], None]
+        self,
+        reads: WorkerReads,
+        script: Script,
+        tape: Tape,
+        executor: Executor,
+        *,
+        shield: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._reads, self._script, self._tape, self._executor, self._shield = reads, script, tape, executor, shield
         self._lock = threading.RLock()
@@ -98,16 +104,10 @@ class WorkerPort:
     @contextmanager
     def _talk(self) -> Generator[Job]:
         """One conversation at a time, and none is cut in the middle by an interruption."""
-        main = threading.current_thread() is threading.main_thread()
-        with self._lock:
-            if main:
-                self._shield(True)
-            try:
-                assert self._job is not None
-                yield self._job
-            finally:
-                if main:
-                    self._shield(False)
+        is_main = threading.current_thread() is threading.main_thread()
+        with self._lock, self._shield() if is_main else nullcontext():
+            assert self._job is not None
+            yield self._job
 
     def record(self, kind: str, data: dict[str, Any]) -> None:
         self._tape.record(kind, data)

@@ -1,6 +1,6 @@
 """Memory shared by a supervisor and its workers: one slot each, no locks, one writer per field.
 
-The worker writes `lease` (0 when idle), `since` (monotonic ns), `jobs`, `seconds`, `shipped` (bytes of its tape that are
+The worker writes `lease` (0 when idle), `since` (monotonic ns), `jobs`, `seconds`, `deadline` of a timed task, `shipped` (bytes of its tape that are
 in Redis). The supervisor writes `target`: the lease it means to interrupt.
 """
 
@@ -16,7 +16,7 @@ __all__ = ["Slots", "anonymous_file"]
 _SIZE = 64
 _WARM = 8192
 _ONE, _TWO, _SUMS = struct.Struct("<q"), struct.Struct("<qq"), struct.Struct("<qd")
-_LEASE, _TARGET, _JOBS, _SHIPPED = 0, 16, 24, 40
+_LEASE, _TARGET, _JOBS, _SHIPPED, _DEADLINE = 0, 16, 24, 40, 48
 
 
 def anonymous_file(name: str) -> int:
@@ -79,6 +79,13 @@ class Slots:
 
     def shipped(self, slot: int) -> int:
         return _ONE.unpack_from(self._memory, slot * _SIZE + _SHIPPED)[0]
+
+    def expire(self, slot: int, deadline_ns: int) -> None:
+        """When the task should have ended by itself (monotonic ns); 0 when nothing is timed."""
+        _ONE.pack_into(self._memory, slot * _SIZE + _DEADLINE, deadline_ns)
+
+    def deadline(self, slot: int) -> int:
+        return _ONE.unpack_from(self._memory, slot * _SIZE + _DEADLINE)[0]
 
     def clear(self, slot: int) -> None:
         self._memory[slot * _SIZE : (slot + 1) * _SIZE] = bytes(_SIZE)

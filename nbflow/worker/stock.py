@@ -19,6 +19,7 @@ from nbflow.store.keys import Keys
 from nbflow.store.scripts import load_scripts, upload
 from nbflow.store.wire import connect
 from nbflow.worker.execute import Executor
+from nbflow.worker.interrupts import Unguarded
 from nbflow.worker.owned import OwnedArtifacts
 from nbflow.worker.port import WorkerPort, WorkerReads
 from nbflow.worker.shipping import Shipper, Shipping
@@ -55,12 +56,13 @@ def execute() -> None:
     tape, reads = Tape(), WorkerReads(wire, keys)
     artifacts = OwnedArtifacts(StoredArtifacts(reads, keys.artifact, chosen.artifacts), reads)
     executor = Executor(reads, Signer(chosen.secret_bytes), artifacts)
-    port = WorkerPort(reads, scripts["state"], tape, executor, shield=lambda _: None)
+    guard = Unguarded()
+    port = WorkerPort(reads, scripts["state"], tape, executor, shield=guard.shielded)
     shipper = Shipper(tape, scripts["append"], Slots(n=1), 0)
     shipper.begin(Shipping(worker, job.id, LEASE, job.run, job.task, job.attempt))
     port.begin(job, worker, LEASE)
     start = time.monotonic()
-    ended = executor.execute(job, port, lambda _: None)
+    ended = executor.execute(job, port, guard)
     shipper.end(wire)
     port.own_artifacts(job.run)
     wire.ask(

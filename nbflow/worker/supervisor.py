@@ -94,6 +94,7 @@ class Supervisor:
         self.warm: list[_Child] = []
         self.kill_at: dict[int, tuple[int, float]] = {}
         self.leaving: set[int] = set()
+        self.overdue: set[int] = set()
         self.stopping = False
         self.quick_deaths = 0
 
@@ -144,14 +145,13 @@ class Supervisor:
         self.poll.unregister(child.line.watch)
         _, status, usage = os.wait4(child.pid, 0)
         cause = _cause(status, usage.ru_maxrss)
+        if slot in self.overdue:
+            self.overdue.remove(slot)
+            cause = f"timeout: {cause}"
         with contextlib.suppress(ReplyError):
+            shipped = self.slots.shipped(slot)
             last_words(
-                self._tell,
-                self.scripts["append"],
-                self.keys,
-                worker=child.name,
-                tape=child.tape,
-                shipped=self.slots.shipped(slot),
+                self._tell, self.scripts["append"], self.keys, worker=child.name, tape=child.tape, shipped=shipped
             )
         self._try(*self.scripts["giveback"].command(worker=child.name, cause=cause))
         child.close()
@@ -184,6 +184,11 @@ class Supervisor:
                 os.kill(self.workers[slot].pid, signal.SIGUSR1)
 
     def _kill_overdue(self) -> None:
+        for slot in self.workers:
+            deadline = self.slots.deadline(slot)
+            if deadline and time.monotonic_ns() > deadline + GRACE_S * 1e9:  # its own alarm could not end it
+                self.overdue.add(slot)
+                os.kill(self.workers[slot].pid, signal.SIGKILL)
         for slot, (lease, due) in list(self.kill_at.items()):
             if self.slots.running(slot)[0] != lease:
                 del self.kill_at[slot]

@@ -52,7 +52,7 @@ def job_from_reply(reply: list[bytes | None]) -> Job:
 
 @dataclass(slots=True)
 class Ending:
-    """How an attempt ended: `completed` or `failed`, the data of that event (JSON), and what it emits.
+    """How an attempt ended: `completed`, `failed` or `retry`, the data of that event (JSON), and what it emits.
 
     A group of `emits` is topic, mode, text, n, then n times index and payload; mode is `one` or `many` (an `emit` event
     is written), `silent` (the end of the step says it), or `key` (names for the elements of the step that stands for the
@@ -62,6 +62,8 @@ class Ending:
     outcome: str
     data: str
     emits: list[Any] = field(default_factory=list[Any])
+    delay_ms: int | None = None
+    """Of `retry`: when the next attempt begins."""
     opened: bool = True
     """False: the code was not opened, so it is not sure that the task is one of the run at all."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import os
 import select
 import signal
@@ -19,7 +20,7 @@ from typing import Any
 import rq
 import rq.serializers
 
-from nbflow.errors import Canceled, NbflowError, SecretMissing
+from nbflow.errors import NbflowError, SecretMissing
 from nbflow.model.signing import Signer
 from nbflow.settings import Settings, settings
 from nbflow.store.artifacts import StoredArtifacts
@@ -29,6 +30,7 @@ from nbflow.store.scripts import Script, load_scripts, upload
 from nbflow.store.wire import ReplyError, Wire, connect, is_passing, refusal
 from nbflow.worker.capture import Capture
 from nbflow.worker.execute import Executor
+from nbflow.worker.interrupts import Interrupts
 from nbflow.worker.lifeline import die_with_gate, die_with_parent
 from nbflow.worker.owned import OwnedArtifacts
 from nbflow.worker.port import WorkerPort, WorkerReads
@@ -70,8 +72,10 @@ class FlowWorker(rq.SimpleWorker):
         base: Any = super()  # RQ leaves some parameters of its constructor untyped
         base.__init__(queues, serializer=rq.serializers.JSONSerializer, **options)
         self._slots, self._slot, self._url = slots, slot, url
-        self._stopping = self._waiting = self._inside = False
-        self._lease = self._interrupted = 0
+        self._stopping = self._waiting = False
+        self._lease = 0
+        self._due = math.inf
+        self._interrupts = Interrupts(slots, slot)
         self._all_queues, self._lease_ms = all_queues, int(lease_s * 1000)
         self.scripts: dict[str, Script] = load_scripts(keys)
         self._keys = keys
@@ -84,7 +88,7 @@ class FlowWorker(rq.SimpleWorker):
         self._executor = Executor(
             reads, signer, OwnedArtifacts(StoredArtifacts(reads, keys.artifact, artifacts or None), reads), self._opened
         )
-        self._port = WorkerPort(reads, self.scripts["state"], tape, self._executor, shield=self._shield)
+        self._port = WorkerPort(reads, self.scripts["state"], tape, self._executor, shield=self._interrupts.shielded)
 
     def _opened(self) -> None:
         """New code was opened: a spare may import ahead what it needed."""
@@ -106,21 +110,6 @@ class FlowWorker(rq.SimpleWorker):
         if self._waiting:
             raise _Stop
 
-    def _on_interrupt(self, *_: object) -> None:
-        """Only inside user code, only if it is aimed at the task that runs now, and once: `finally` blocks must run."""
-        if self._inside and self._interrupted != self._lease == self._slots.target(self._slot):
-            self._interrupted = self._lease
-            raise Canceled("the task was interrupted")
-
-    def _set_inside(self, inside: bool) -> None:
-        self._inside = inside
-        if inside:
-            self._on_interrupt()  # it may have been aimed at us before we were inside
-
-    def _shield(self, shielded: bool) -> None:
-        """Around a conversation with the server that user code caused: an interruption waits until it is over."""
-        self._set_inside(not shielded)
-
     # -- the loop ---------------------------------------------------------------------------------------------------
 
     def work(self, *_: Any, **__: Any) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -128,7 +117,7 @@ class FlowWorker(rq.SimpleWorker):
         `register_death` would delete the set that names what we hold."""
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGUSR1, self._on_interrupt)
+        self._interrupts.install()
         self.register_birth()
         self.set_state("idle")
         self._ask(
@@ -161,10 +150,11 @@ class FlowWorker(rq.SimpleWorker):
     def _execute(self, job: Job) -> tuple[Ending, int]:
         self._capture.fresh()
         start = time.monotonic_ns()
+        self._interrupts.begin(self._lease)
         self._slots.begin(self._slot, self._lease, start)
         self._shipper.begin(Shipping(self.name, job.id, self._lease, job.run, job.task, job.attempt))
         self._port.begin(job, self.name, self._lease)
-        ended = self._executor.execute(job, self._port, self._set_inside)
+        ended = self._executor.execute(job, self._port, self._interrupts)
         self._capture.finish_lines()
         self._shipper.end(self.wire)
         self._port.own_artifacts(job.run)
@@ -183,8 +173,11 @@ class FlowWorker(rq.SimpleWorker):
             "1" if took_ns > BEAT_NS else "0", ended.outcome, ended.data, *ended.emits,
         )  # fmt: skip
         status, reply, slices = self._ask(command)
+        if ended.delay_ms is not None:
+            self._due = min(self._due, time.monotonic() + ended.delay_ms / 1000)
         if slices and not self._stopping:
             self._slice()
+        self._tick_if_due()
         if reply is None and status != b"STALE" and not self._stopping and (slices or status == b"AGAIN"):
             reply = self._claim("busy")
         return status, reply
@@ -217,7 +210,7 @@ class FlowWorker(rq.SimpleWorker):
             try:
                 if self._stopping:
                     raise _Stop
-                self.wire.call("BLPOP", *self._tokens, WAIT_ALL_S if self._all_queues else WAIT_S)
+                self.wire.call("BLPOP", *self._tokens, self._patience_s())
             except (OSError, ReplyError) as error:
                 if isinstance(error, ReplyError) and not is_passing(error):
                     raise
@@ -225,10 +218,22 @@ class FlowWorker(rq.SimpleWorker):
                 self.wire.again("PING")
             finally:
                 self._waiting = False
+            self._tick_if_due()
             self._look_for_queues()
             reply = self._claim("idle")
             if reply is not None:
                 return reply
+
+    def _patience_s(self) -> float:
+        """How long to wait for a token: not beyond what is due by then. (0 would be for ever.)"""
+        longest = WAIT_ALL_S if self._all_queues else WAIT_S
+        return max(0.001, min(longest, self._due - time.monotonic()))
+
+    def _tick_if_due(self) -> None:
+        """The supervisor ticks once a second; what this worker itself put off is due to the millisecond."""
+        if time.monotonic() >= self._due:
+            _, due_ms = self._ask(self.scripts["tick"].command())
+            self._due = math.inf if due_ms == b"" else time.monotonic() + int(due_ms) / 1000
 
     def _look_for_queues(self) -> None:
         """The queues to serve. A worker of all queues looks whenever it is idle which there are by now."""

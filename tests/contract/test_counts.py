@@ -6,13 +6,17 @@ from typing import Any
 
 import pytest
 
+from nbflow.model.definition import FlowSpec
 from nbflow.store.connect import Store
-from tests.graphs import chain, collect, each, flow, step
+from tests.graphs import chain, collect, each, first, flow, step
 from tests.machine import Claimed, Machine, one, silent
 
 MOST_COMMANDS_A_HOP = 30
 """Redis commands of one settle of a plain hop: fence, end of the step, its result kept, the next task made and leased,
 three events with their notices."""
+
+MOST_COMMANDS_A_BRANCH = 80
+"""The same for the settle that ends a run in which one step was not reached."""
 
 
 def commands(store: Store) -> dict[str, int]:
@@ -106,3 +110,29 @@ def test_an_end_without_skips_does_not_look_at_the_other_steps(store: Store):
         machine.settle(task, one("x"), want=True)
         costs.append(counted(store, before))
     assert costs[0] == costs[1]
+
+
+def branching(length: int) -> FlowSpec:
+    """The entry takes one of two branches: a chain, or `other`."""
+    steps = [step(f"s{i}", first("y" if i == 1 else f"step:s{i - 1}")) for i in range(1, length)]
+    return flow(step("s0", emits=("x", "y")), step("other", first("x")), *steps)
+
+
+def test_a_branch_not_taken_costs_the_same_in_a_small_and_in_a_large_flow(store: Store):
+    """At the end only the steps without tasks are looked at, and those right before them."""
+    warm(store)
+    costs: list[dict[str, int]] = []
+    for length in (5, 200):
+        store.client.flushdb()
+        machine = Machine(store, branching(length))
+        _, task = machine.settle(entry_of(machine), one("y"), want=True)
+        for _ in range(length - 2):
+            assert task is not None
+            _, task = machine.settle(task, silent(f"step:{task.task}"), want=True)
+        assert task is not None
+        before = commands(store)
+        machine.settle(task, want=True)
+        costs.append(counted(store, before))
+        assert machine.told()[-2:] == ["step.skipped other", "flow.completed"]
+    assert costs[0] == costs[1]
+    assert sum(costs[0].values()) <= MOST_COMMANDS_A_BRANCH, costs[0]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,6 +18,7 @@ from traitlets.config import Config
 from nbflow.define import registry
 from nbflow.define.registry import CellId
 from nbflow.errors import InternalError, StepFailure, UnknownRun
+from nbflow.local.stack import StackStatus
 from nbflow.notebook import cells
 from nbflow.notebook.errors import short_error, user_lines
 from nbflow.notebook.extension import load_ipython_extension, unload_ipython_extension
@@ -53,15 +56,12 @@ class FakeApp:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
-        self.fails = False
+        self.fails = self.is_connected = False
+        self.stack = StackStatus(running=False, folder=Path("/home/me/project/.nbflow/env"))
 
-    @property
-    def is_connected(self) -> bool:
-        return bool(self.asked)
-
-    def status(self) -> str:
+    def status(self) -> StackStatus:
         self.asked.append(("status",))
-        return "all is well"
+        return self.stack
 
     def set_workers(self, count: int) -> None:
         self.asked.append(("workers", count))
@@ -69,7 +69,7 @@ class FakeApp:
     def runs(self, *, flow: str | None = None, limit: int = 50) -> pd.DataFrame:
         if self.fails:
             raise ConnectionError
-        return pd.DataFrame({"id": IDS, "flow": ["etl", "orders", "etl"]})
+        return pd.DataFrame({"id": IDS, "flow": ["etl", "orders", "etl"], "status": ["failed", "running", "completed"]})
 
     def run(self, prefix: str) -> FakeRun:
         found = [one for one in IDS if one.startswith(prefix)]
@@ -164,12 +164,25 @@ def test_the_magics_of_ipython_load_it(shell: InteractiveShell, capsys: pytest.C
 def test_the_magic_alone_shows_status_and_usage(
     shell: InteractiveShell, app: FakeApp, capsys: pytest.CaptureFixture[str]
 ):
-    assert run(shell, "%nbflow") == "all is well"
-    assert "%nbflow cancel RUN" in capsys.readouterr().out
+    run(shell, "%nbflow")
+    said = capsys.readouterr().out
+    assert "%nbflow cancel RUN" in said
+    assert "The local server is not running." in said
+
+
+def test_the_status_is_a_sentence(shell: InteractiveShell, app: FakeApp, capsys: pytest.CaptureFixture[str]):
+    began = datetime.now(UTC) - timedelta(minutes=5)
+    app.stack = replace(app.stack, running=True, workers=1, started=began, memory_bytes=75_400_000)
+    run(shell, "%nbflow status")
+    told = "The local server is running: 1 worker, up for 5 min, 75 MB of memory, in /home/me/project/.nbflow/env.\n"
+    assert capsys.readouterr().out == told
+    app.stack = replace(app.stack, trouble="the workers end again and again")
+    run(shell, "%nbflow status")
+    assert "the workers end again and again" in capsys.readouterr().out
 
 
 def test_each_word_asks_the_app(shell: InteractiveShell, app: FakeApp, capsys: pytest.CaptureFixture[str]):
-    assert run(shell, "%nbflow status") == "all is well"
+    run(shell, "%nbflow status")
     assert len(run(shell, "%nbflow runs etl")) == 3
     assert run(shell, "%nbflow show 77").id == IDS[2]
     assert run(shell, "%nbflow logs 77") == "the logs"
@@ -216,7 +229,7 @@ def test_an_unknown_run_is_told_in_a_sentence(
 
 
 def test_words_flows_and_runs_are_completed(shell: InteractiveShell, app: FakeApp):
-    run(shell, "%nbflow status")
+    app.is_connected = True
     assert complete(shell, "%nbflow ") == ["cancel", "down", "logs", "runs", "show", "status", "workers"]
     assert complete(shell, "%nbflow s") == ["show", "status"]
     assert complete(shell, "x = %nbflow runs e") == ["etl"]
@@ -228,9 +241,16 @@ def test_words_flows_and_runs_are_completed(shell: InteractiveShell, app: FakeAp
 def test_completing_starts_nothing_and_never_fails(shell: InteractiveShell, app: FakeApp):
     """Before anything was asked of the server, and when it does not answer, no run is offered."""
     assert "77777777" not in complete(shell, "%nbflow show ")
-    run(shell, "%nbflow status")
-    app.fails = True
+    app.is_connected = app.fails = True
     assert "77777777" not in complete(shell, "%nbflow show ")
+
+
+def test_a_run_is_offered_with_what_it_is(shell: InteractiveShell, app: FakeApp):
+    """Eight letters of an id say nothing; a local server that runs already is asked, though no cell has used it yet."""
+    app.stack = replace(app.stack, running=True)
+    with provisionalcompleter():
+        offered = list(shell.Completer.completions("%nbflow show 7", 14))
+    assert [(one.text, one.type) for one in offered] == [("77777777", "etl\u00a0completed")]
 
 
 def test_other_lines_are_completed_as_ever(shell: InteractiveShell, app: FakeApp):

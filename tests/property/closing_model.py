@@ -213,8 +213,17 @@ class Model(Graph):
         for step in closing:
             step.closed = True
             step.short |= short
+        for _ in closing:  # an empty map goes all round before the steps say who was reached
+            for step in closing:
+                self._flow_through(step)
         for step in closing:
             self._finish(step)
+
+    def _flow_through(self, step: StepFacts) -> None:
+        name = step.spec.name
+        if step.spec.is_mapped and self.was_reached(name):
+            for topic in (*step.spec.emits, step_topic(name)):
+                self.topics[topic].reached = True
 
     def _close_step(self, name: str) -> None:
         step = self.steps[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,8 @@ from tests.property.closing_model import Model, Task
 from tests.property.closing_oracle import check_at_the_end, check_closing
 from tests.property.profiles import examples
 from tests.property.random_flows import Deeds, flows
+
+pytestmark = pytest.mark.timeout(1800)  # of a proof; a usual run takes seconds
 
 
 @examples(300)

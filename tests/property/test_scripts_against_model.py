@@ -21,6 +21,8 @@ from tests.property.profiles import examples
 from tests.property.random_flows import Deeds, flows
 from tests.property.stand_in_worker import StandIn, key_of
 
+pytestmark = pytest.mark.timeout(1800)  # of a proof; a usual run takes seconds
+
 
 class _Race:
     """One run in the scripts and in the model, settle by settle."""

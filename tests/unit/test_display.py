@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import threading
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -12,17 +13,20 @@ import pytest
 
 from nbflow.model.events import Event
 from nbflow.model.view import View, reduce
-from nbflow.notebook.display import LiveDisplay, RunProgress
+from nbflow.notebook.display import LiveDisplay, RunProgress, forget_line, show_run
 from nbflow.picture.bundle import flow_mimebundle, run_mimebundle
 from nbflow.picture.flow_picture import FlowPicture, PictureEdge, PictureNode
 from nbflow.picture.html import progress_html
+from nbflow.picture.style import DARK, LIGHT
+from nbflow.picture.svg import flow_svg
+from nbflow.picture.themes import dark_colours, follow_page
 
 PICTURE = FlowPicture("etl", (PictureNode("load", "entry"), PictureNode("save")), (PictureEdge("load", "save"),))
 HOSTILE = "<img src=x onerror=alert(1)>&\"'"
 
 
 class Found:
-    severity, step, message = "error", "save", HOSTILE
+    severity, step, message, hint = "error", "save", HOSTILE, "Mend it." + HOSTILE
 
 
 def run_view(*events: tuple[str, str, int, dict[str, Any]], flow: str = "etl") -> View:
@@ -80,6 +84,45 @@ def test_the_image_is_the_diagram_itself():
     found = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', html)
     assert found
     assert base64.b64decode(found[1]).decode().startswith("<svg ")
+
+
+def test_the_image_has_the_colours_of_both_themes():
+    """A rule for each colour that is drawn, light to dark; the two pictures differ in nothing else."""
+    light, dark = (flow_svg(PICTURE, run_view(*FAILED), theme=theme) for theme in ("light", "dark"))
+    both = follow_page(light)
+    head, _, rest = both.partition("<style>@media (prefers-color-scheme:dark){")
+    rules, _, body = rest.partition("}</style>")
+    assert head + body == light
+    colours = dict(re.findall(r'\[fill="(#\w{6})"\]\{fill:(#\w{6})\}', rules))
+    assert colours == dict(re.findall(r'\[stroke="(#\w{6})"\]\{stroke:(#\w{6})\}', rules))
+    turned = re.sub(r'"(#[0-9a-f]{6})"', lambda found: f'"{colours[found[1]]}"', light)
+    assert turned.replace(DARK.on_sign, DARK.tone("pending").tint) == dark.replace(
+        DARK.on_sign, DARK.tone("pending").tint
+    )
+
+
+def test_white_alone_stands_for_two_colours():
+    """What is drawn in a sign gets the colour of a box's ground on a dark page, which reads as well."""
+    assert LIGHT.on_sign == LIGHT.tone("pending").tint
+    assert dark_colours()[LIGHT.on_sign] == DARK.tone("pending").tint
+
+
+def test_a_skipped_step_says_why_in_words():
+    for reason, told in (("short", "something before it failed"), ("not_taken", "nothing came for it")):
+        view = run_view(*FAILED[:4], ("step.skipped", "save", 0, {"reason": reason}))
+        assert told in Seen(run_mimebundle(view)["text/html"]).text
+
+
+def test_a_finding_is_shown_with_the_next_move():
+    assert "→ Mend it." in Seen(flow_mimebundle(PICTURE, [Found()])["text/html"]).text
+
+
+def test_a_run_that_goes_on_says_of_when_its_picture_is():
+    """And an ended one does not, so that it is the same whenever it is shown."""
+    view = run_view(*FAILED[:3])
+    assert "as of " in run_mimebundle(view, now_ms=1_764_000_001_000)["text/html"]
+    assert "as of " not in run_mimebundle(view)["text/html"]
+    assert "as of " not in run_mimebundle(run_view(*FAILED), now_ms=1_764_000_001_000)["text/html"]
 
 
 def test_the_table_tells_each_step_in_words():
@@ -218,3 +261,43 @@ def test_waiting_shows_a_line_with_a_bar():
 
 def test_waiting_that_never_showed_ends_without_a_word():
     RunProgress().close(run_view(*FAILED))
+
+
+class Shown:
+    """A run that is shown in a cell."""
+
+    def __init__(self, view: View) -> None:
+        self.id, self.view, self.picture = view.run_id, view, PICTURE
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> Iterator[Handle]:
+    handle = Handle()
+    monkeypatch.setattr("nbflow.notebook.display.DisplayHandle", lambda: handle)
+    yield handle
+    forget_line()
+
+
+def wait_for(view: View) -> None:
+    progress = RunProgress()
+    progress.show(view, {})
+    progress.close(view)
+
+
+def test_a_run_that_is_shown_after_waiting_takes_the_line_away(line: Handle):
+    wait_for(run_view(*FAILED))
+    assert "2 steps" in line.sent[-1][1]
+    assert show_run(Shown(run_view(*FAILED)))["text/plain"] == "Run of 'etl': failed, 2 steps"
+    assert line.sent[-1] == ("update", "")
+    sent = len(line.sent)
+    show_run(Shown(run_view(*FAILED)))
+    assert len(line.sent) == sent
+
+
+def test_the_line_of_another_cell_or_run_stays(line: Handle):
+    wait_for(run_view(*FAILED))
+    show_run(Shown(View("77" * 16, "etl")))
+    wait_for(run_view(*FAILED))
+    forget_line()
+    show_run(Shown(run_view(*FAILED)))
+    assert "" not in [text for _, text in line.sent]

@@ -26,6 +26,7 @@ class Found:
     severity: str
     step: str
     message: str
+    hint: str = ""
 
 
 def term(form: Form, *topics: str, any_of: bool = False) -> Term:

@@ -3,21 +3,27 @@
 --! keys: *queues
 --! args: worker want job lease next run task attempt queue long outcome data *emits
 --! reply: {'OK', job or false, slices 0|1} | {'AGAIN', job or false, slices} settled before, taken from us or canceled; what we hold now | {'STALE', false, 0} this worker was given up
--- outcome: completed | failed. long: '1' if a beat may have written RQ's records of the task. May be sent again when its answer got lost.
+-- outcome: completed | failed | retry (data has delay, in ms, and nextAttempt). long: '1' if a beat may have written RQ's records of the task. May be sent again when its answer got lost.
 if call('SREM', RQ..':worker:'..worker..':executions', job..':'..lease) == 0 then          -- the fence
   if call('EXISTS', RQ..':worker:'..worker) == 0 then return {'STALE', false, 0} end
   return {'AGAIN', held(worker, next), call('EXISTS', P..':slices')}
 end
 take(run)
 if status ~= 'running' then return {'AGAIN', held(worker, next), call('EXISTS', P..':slices')} end          -- canceled; a slice removes the task
+local key = outcome == 'retry' and call('HGET', RQ..':job:'..job, 'key')
 call('DEL', RQ..':job:'..job)
 call('SREM', P..':open:'..run, job)
 if long == '1' then drop_records(job, lease, queue) end
 local step = string.match(task, '^[^%[]+')
 local p = plan_of('step:'..step)
 event(run, 'step.'..outcome, task, attempt, data)
-apply(task, attempt, emits)
-count_out(step, p, task, outcome == 'failed' and data or nil)
+if outcome == 'retry' then
+  local again = cjson.decode(data)
+  try_later(run, task, again.nextAttempt, queue, key, again.delay)
+else
+  apply(task, attempt, emits)
+  count_out(step, p, task, outcome == 'failed' and data or nil)
+end
 local mine = want == '1' and call('EXISTS', RQ..':suspended') == 0 and {queue = queue_of(queues[1])} or nil
 local made = advance(mine)
 for _, name in ipairs(made) do wake(name) end

@@ -1,8 +1,16 @@
---! tick: what is due: workers whose lease ran out (their machine died) are given back
+--! tick: what is due: attempts whose delay is over go to their queues, workers whose lease ran out (their machine died) are given back
 --! uses: event job closing advance giveback
 --! keys:
 --! args:
---! reply: the workers given back
-local gone = call('ZRANGEBYSCORE', P..':workers', '-inf', now_ms(), 'LIMIT', 0, 20)
+--! reply: {the workers given back, ms until the next is due or ''}
+local MANY = 200                                                      -- at most; the rest is due at the next tick, which is at once
+local now = now_ms()
+local gone = call('ZRANGEBYSCORE', P..':workers', '-inf', now, 'LIMIT', 0, 20)
 for _, worker in ipairs(gone) do give_back(worker, 'its lease ran out') end
-return gone
+for _, entry in ipairs(call('ZRANGEBYSCORE', P..':timers', '-inf', now, 'LIMIT', 0, MANY)) do
+  call('ZREM', P..':timers', entry)
+  local kind, what = string.match(entry, '^(%S+) (.+)$')
+  if kind == 'retry' then try_now(what) end
+end
+local due = call('ZRANGE', P..':timers', 0, 0, 'WITHSCORES')[2]
+return {gone, due and math.max(0, due - now) or ''}

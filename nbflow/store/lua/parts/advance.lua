@@ -88,7 +88,7 @@ local function put(s, p, index, at, mine)                             -- one job
     mine.job, mine.fields = job, {run, task, '1', QP..queue, key, false}
     return nil
   end
-  if call('RPUSH', queue_key(queue), job) == 1 then call('SADD', RQ..':queues', queue_key(queue)) end
+  push_job(queue, job)
   return queue
 end
 
@@ -172,17 +172,39 @@ local function count_out(s, p, task, failed)
   if p.w and inc('o:'..s, -1) == 0 then push('check', s) end
 end
 
-local function check_all()                                            -- the steps that had tasks or may be empty maps; closing goes on from them
-  local steps = plan_of('steps')
+local function without(field, steps)                                  -- those steps for which the run has no such field
+  local found = {}
   for i = 1, #steps, 4000 do
     local fields = {}
-    for j = i, math.min(i + 3999, #steps) do fields[#fields + 1] = 't:'..steps[j] end
-    for j, had in ipairs(call('HMGET', rk, unpack(fields))) do
-      if had then push('check', steps[i + j - 1]) end
+    for j = i, math.min(i + 3999, #steps) do fields[#fields + 1] = field..steps[j] end
+    for j, value in ipairs(call('HMGET', rk, unpack(fields))) do
+      if not value then found[#found + 1] = steps[i + j - 1] end
     end
   end
-  for _, s in ipairs(plan_of('maps')) do push('check', s) end
+  return found
+end
+
+local function check_for_idle()                                       -- the steps that had no task, and those before them whose end decides why
   for _, i in ipairs(plan_of('cycles')) do push('cycle', i) end
+  local front, seen = without('d:', without('t:', plan_of('steps'))), {}
+  local idle = #front
+  if idle > MOST / 2 then                                             -- so many that looking for them costs more than a look at all
+    for _, s in ipairs(plan_of('steps')) do push('check', s) end
+    return
+  end
+  for _, s in ipairs(front) do seen[s] = 1 end
+  local i = 1
+  while front[i] do
+    local s = front[i]
+    local p = plan_of('step:'..s)
+    if i > idle or p.each then push('check', s) end
+    if i <= idle or p.each or p.cycle then
+      for _, x in ipairs(plan_of('from:'..s) or {}) do
+        if not seen[x] then seen[x] = 1 front[#front + 1] = x end
+      end
+    end
+    i = i + 1
+  end
 end
 
 -- all that follows from it. Returns the queues that got a job, one entry a job.
@@ -192,10 +214,10 @@ local function advance(mine)
   make_fresh(mine, queues)
   if #skipped > 0 then skip_events() end
   local left = delta ~= 0 and inc('N', delta) or 1
-  if left == 0 and not last and num('S') < #plan_of('steps') then     -- some step had no task: let all that nobody watched close now
+  if left == 0 and not last and num('S') < #plan_of('steps') then     -- some step had no task: let what nobody watched close now
     last, delta = 1, 0
     set('last')
-    check_all()
+    check_for_idle()
     drain()
     make_fresh(mine, queues)
     skip_events()

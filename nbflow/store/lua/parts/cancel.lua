@@ -11,6 +11,7 @@ local function cancel_slice(id)
       revoked[#revoked + 1] = f[4]
       revoked[#revoked + 1] = f[5]
     elseif f[6] and call('LLEN', RQ..':queue:'..f[6]) <= 1000 then call('LREM', RQ..':queue:'..f[6], 1, job) end
+    call('ZREM', P..':timers', 'retry '..job)
     call('DEL', jk)
     if f[1] then event(id, 'step.canceled', f[1], f[2], '{"reason":"run"}') end
   end

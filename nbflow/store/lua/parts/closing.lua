@@ -5,7 +5,7 @@
 --   e: emissions of a, where the script numbers them   c: closed emitters of a   b: made: elements counted as tasks / made jobs
 --   R: reached   Z: z: short   C: d: closed   og: xg: outstanding tasks of a cycle / closed steps that feed it   p: first payload
 --   last: nothing runs any more, so that the steps nobody watches close too
--- The plan table (define/plan.py) holds  step:<s>  on:<a>  cycle:<i>  entries  leaves  closed  cycles  maps  steps.
+-- The plan table (define/plan.py) holds  step:<s>  on:<a>  cycle:<i>  from:<s>  entries  leaves  closed  cycles  steps.
 local MOST = 500                                                      -- entries of the worklist that a script does; 1,000 skips at once blocked Redis for 24 ms
 local run, rk, pk                                                     -- the run at hand, its hash, its plan
 local status, last, queue_of_run                                      -- fields of the run
@@ -121,6 +121,20 @@ local function close(a)
   for _, x in ipairs(plan_of('on:'..a).to) do close_for(x, a, short) end
 end
 
+local function flow_through(steps)                                    -- an empty map goes all round a cycle before its steps say who was reached
+  local through, more = {}, true
+  while more do
+    more = false
+    for _, s in ipairs(steps) do
+      local p = plan_of('step:'..s)
+      if p.each and not through[s] and reached(s, p) then
+        through[s], more = true, true
+        for _, a in ipairs(p.closes or {}) do set('R:'..a) end
+      end
+    end
+  end
+end
+
 local function cycle(i)                                               -- the steps of a cycle close together
   local p = plan_of('cycle:'..i)
   if not p.w and not last then return end
@@ -131,6 +145,7 @@ local function cycle(i)                                               -- the ste
     if not get('d:'..m) then open[#open + 1] = m end
   end
   for _, m in ipairs(open) do set('d:'..m) if short then set('z:'..m) end end
+  flow_through(open)
   for _, m in ipairs(open) do finish(m) end
 end
 

@@ -7,12 +7,10 @@ local function index_value(index)                                     -- what a 
   return '{"$t":"tuple","v":['..string.gsub(index, '%.', ',')..']}'
 end
 
-local function lose(job, f, cause)                                    -- f: run task attempt origin lease recovered key
+local function fail(job, f, said, reason)                              -- f: run task attempt origin lease recovered key. The attempt failed for good
   local step = string.match(f[2], '^[^%[]+')
-  take(f[1])
-  local p = plan_of('step:'..step)
-  local text = cjson.encode('the worker died '..(f[6] + 1)..' times while it ran'..(cause ~= '' and ' (last: '..cause..')' or ''))
-  local data = '{"error":'..text..',"traceback":"","reason":"lost"}'
+  local p, text = plan_of('step:'..step), cjson.encode(said)
+  local data = '{"error":'..text..',"traceback":"","reason":"'..reason..'"}'
   call('DEL', RQ..':job:'..job)
   call('SREM', P..':open:'..f[1], job)
   event(f[1], 'step.failed', f[2], f[3], data)
@@ -25,6 +23,27 @@ local function lose(job, f, cause)                                    -- f: run 
   for _, name in ipairs(advance(nil)) do wake(name) end
 end
 
+-- It was killed because it took longer than its timeout and could not be interrupted: an attempt that failed, under its policy.
+local function time_out(job, f, queue)
+  local said, attempt = 'the step took longer than its timeout, and had to be killed', tonumber(f[3])
+  local policy = plan_of('step:'..string.match(f[2], '^[^%[]+')).retry   -- {most attempts, back-off, longest delay}, in ms
+  if not policy or attempt >= policy[1] then fail(job, f, said, 'timeout') return end
+  local delay = math.min(policy[2] * 2 ^ math.min(attempt - 1, 30), policy[3])
+  call('DEL', RQ..':job:'..job)
+  call('SREM', P..':open:'..f[1], job)
+  event(f[1], 'step.retry', f[2], attempt, '{"error":'..cjson.encode(said)..',"traceback":"","reason":"timeout","delay":'..delay..',"nextAttempt":'..(attempt + 1)..',"maxAttempts":'..policy[1]..'}')
+  try_later(f[1], f[2], attempt + 1, queue, f[7], delay)
+end
+
+local function requeue(job, f, queue, cause)
+  local n = call('HINCRBY', RQ..':job:'..job, 'recovered', 1)
+  call('HSET', RQ..':job:'..job, 'status', 'queued', 'worker_name', '', 'enqueued_at', iso())
+  call('HDEL', RQ..':job:'..job, 'out')
+  call('LPUSH', RQ..':queue:'..f[4], job)
+  event(f[1], 'step.queued', f[2], f[3], '{"queue":"'..queue..'","recovered":'..n..(cause ~= '' and ',"cause":'..cjson.encode(cause) or '')..'}')
+  wake(queue)
+end
+
 local function give_back(worker, cause)
   local wk, back = RQ..':worker:'..worker, {}
   for _, ex in ipairs(call('SMEMBERS', wk..':executions')) do
@@ -34,15 +53,10 @@ local function give_back(worker, cause)
     if f[5] == lease and call('HGET', P..':run:'..f[1], 'status') == 'running' then                 -- else a slice of its cancel removes it
       local queue = string.sub(f[4], #QP + 1)
       drop_records(job, lease, queue)
-      if tonumber(f[6] or '0') >= MAX_RECOVERIES then lose(job, f, cause)
-      else
-        local n = call('HINCRBY', jk, 'recovered', 1)
-        call('HSET', jk, 'status', 'queued', 'worker_name', '', 'enqueued_at', iso())
-        call('HDEL', jk, 'out')
-        call('LPUSH', RQ..':queue:'..f[4], job)
-        event(f[1], 'step.queued', f[2], f[3], '{"queue":"'..queue..'","recovered":'..n..(cause ~= '' and ',"cause":'..cjson.encode(cause) or '')..'}')
-        wake(queue)
-      end
+      take(f[1])
+      if string.sub(cause, 1, 7) == 'timeout' then time_out(job, f, queue)
+      elseif tonumber(f[6] or '0') < MAX_RECOVERIES then requeue(job, f, queue, cause)
+      else fail(job, f, 'the worker died '..(f[6] + 1)..' times while it ran'..(cause ~= '' and ' (last: '..cause..')' or ''), 'lost') end
       back[#back + 1] = job
     end
   end

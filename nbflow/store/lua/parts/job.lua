@@ -13,14 +13,39 @@ local function job_id(run, task, attempt)
   return run..'__'..dashed..'__attempt-'..attempt
 end
 
-local function make_job(run, task, attempt, queue, because, key, at)
+local function job_hash(run, task, attempt, queue, key, at)             -- the job itself, known to its run; in no queue yet
   local job = job_id(run, task, attempt)
   call('HSET', RQ..':job:'..job, 'status', 'queued', 'origin', QP..queue, 'timeout', '-1', 'created_at', at, 'enqueued_at', at,
     'description', task, 'data', DATA, 'run', run, 'task', task, 'attempt', attempt)
   if key then call('HSET', RQ..':job:'..job, 'key', key) end
   call('SADD', P..':open:'..run, job)
+  return job
+end
+
+local function make_job(run, task, attempt, queue, because, key, at)
+  local job = job_hash(run, task, attempt, queue, key, at)
   event(run, 'step.queued', task, attempt, '{"queue":"'..queue..'","because":'..because..(key and ',"key":'..cjson.encode(key) or '')..'}')
   return job
+end
+
+local function push_job(queue, job)
+  if call('RPUSH', queue_key(queue), job) == 1 then call('SADD', RQ..':queues', queue_key(queue)) end
+end
+
+local function try_later(run, task, attempt, queue, key, delay_ms)      -- the next attempt: its job waits in the due-set
+  local job = job_hash(run, task, attempt, queue, key, iso())
+  call('HSET', RQ..':job:'..job, 'status', 'scheduled')
+  call('ZADD', P..':timers', now_ms() + delay_ms, 'retry '..job)
+end
+
+local function try_now(job)                                             -- its time has come; nothing if it was canceled meanwhile
+  local f = call('HMGET', RQ..':job:'..job, 'run', 'task', 'attempt', 'origin', 'key', 'status')
+  if f[6] ~= 'scheduled' then return end
+  local queue = string.sub(f[4], #QP + 1)
+  call('HSET', RQ..':job:'..job, 'status', 'queued', 'enqueued_at', iso())
+  push_job(queue, job)
+  event(f[1], 'step.queued', f[2], f[3], '{"queue":"'..queue..'","because":["retry"]'..(f[5] and ',"key":'..cjson.encode(f[5]) or '')..'}')
+  wake(queue)
 end
 
 local function drop_records(job, lease, queue)                        -- what a beat wrote of a task that ran for long
