@@ -31,7 +31,7 @@ def bench(kind: str = "valkey", workers: int = 1) -> Iterator[tuple[Nbflow, Runn
     marks.touch()
     server = start_server(kind, folder, aof=True)  # type: ignore[arg-type]
     environment = os.environ | {"NBFLOW_SECRET": SECRET, "BENCH_MARKS": str(marks)}
-    command = [sys.executable, "-m", "nbflow.worker.supervisor", "--url", server.url, "--concurrency", str(workers)]
+    command = [sys.executable, "-m", "nbflow.worker.serve", "--url", server.url, "--concurrency", str(workers)]
     supervisor = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     os.environ["BENCH_MARKS"] = str(marks)
     nbflow = Nbflow(server.url, secret=SECRET, project=folder)

@@ -16,7 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from nbflow.define.flow import FlowDefinition, checked_queue
+from nbflow.define.checked import checked_queue
+from nbflow.define.flow import FlowDefinition
 from nbflow.engine import control
 from nbflow.engine.launch import Launcher, Order
 from nbflow.errors import SecretMissing, TrustError
@@ -39,7 +40,7 @@ from nbflow.watch.run import Run
 if TYPE_CHECKING:
     from nbflow.watch.frames import DataFrame
 
-__all__ = ["Nbflow", "Options", "connect", "default", "use"]
+__all__ = ["Nbflow", "Options", "connect", "current_default", "default", "use"]
 
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 _TABLES = 64
@@ -303,6 +304,11 @@ def default() -> Nbflow:
             _default[:] = [Nbflow()]
             _default[0].__dict__["_pid"] = os.getpid()
         return _default[0]
+
+
+def current_default() -> Nbflow | None:
+    """The default one, if there is one by now."""
+    return _default[0] if _default else None
 
 
 def use(nbflow: Nbflow | None) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbflow import Flow
+from nbflow import Flow, app
 from nbflow.app import Nbflow, use
 from tests.servers import RunningServer
 
@@ -69,7 +69,7 @@ class Site:
         **environment: str,
     ) -> Workers:
         log = self.folder / f"workers-{uuid.uuid4().hex[:6]}.log"
-        command = [python, "-P", "-m", "nbflow.worker.supervisor", "--url", self.server.url]
+        command = [python, "-P", "-m", "nbflow.worker.serve", "--url", self.server.url]
         command += ["--concurrency", str(concurrency), "--queues", queues]
         with log.open("wb") as out:
             process = subprocess.Popen(
@@ -87,10 +87,11 @@ class Site:
 
 @contextmanager
 def open_site(server: RunningServer, folder: Path) -> Iterator[Site]:
+    before = app.current_default()
     nbflow = Nbflow(server.url, secret=SECRET, project=folder)
     use(nbflow)
     try:
         yield Site(server, nbflow, folder)
     finally:
         nbflow.close()
-        use(None)
+        use(before)

@@ -46,7 +46,7 @@ def worker(
         "NBFLOW_REDIS_URL": address or nbflow.stack.ensure(),  # not on the command line, where all users see a password
         "NBFLOW_NAMESPACE": nbflow.namespace,
     }
-    words = [sys.executable, "-P", "-m", "nbflow.worker.supervisor", "--queues", served]
+    words = [sys.executable, "-P", "-m", "nbflow.worker.serve", "--queues", served]
     words += [] if concurrency is None else ["--concurrency", str(concurrency)]
     sys.stdout.flush()
     os.execve(sys.executable, words, environment)  # noqa: S606 - the supervisor is light, this process is not

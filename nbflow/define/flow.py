@@ -7,18 +7,28 @@ nothing heavy: what needs pydantic or networkx is imported where it is used.
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from nbflow.define import registry
+from nbflow.define.checked import (
+    checked_choice,
+    checked_count,
+    checked_emits,
+    checked_flow,
+    checked_name,
+    checked_queue,
+    checked_retry,
+    checked_timeout,
+    first_line,
+    result_name,
+)
 from nbflow.define.forms import Subscribes, Subscription, is_step_function, resolve, subscriptions_of
 from nbflow.define.graph import build_graph
-from nbflow.define.registry import CellId, FlowRecord
+from nbflow.define.registry import CellId, FlowRecord, FlowSettings
 from nbflow.errors import DefinitionError, nearest
-from nbflow.model.definition import FlowSpec, StepSpec, is_topic_name
-from nbflow.model.ids import is_queue_name, is_step_name
+from nbflow.model.definition import MAX_TASKS, FlowSpec, StepSpec
 from nbflow.model.policy import Duration, Retry, seconds
 
 if TYPE_CHECKING:
@@ -28,15 +38,13 @@ if TYPE_CHECKING:
     from nbflow.define.inputs import FlowInput
     from nbflow.define.lint import Finding
 
-__all__ = ["FlowDefinition", "StepDeclaration", "StepDecorator", "StepFunction", "checked_queue", "step"]
+__all__ = ["FlowDefinition", "StepDeclaration", "StepDecorator", "StepFunction", "step"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 KEYWORDS = ("name", "emits", "key", "queue", "doc", "retry", "timeout")
-MIN_TIMEOUT_S = 0.01
-_FLOW_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,15 +104,32 @@ class FlowDefinition:
     """A flow by its name, and the decorators that give it steps. Objects of one name are handles on the same flow.
 
     `result` names the step whose result is the run's; `queue` is where steps wait that name no queue of their own.
+    A run ends as failed, and what is unfinished of it is canceled, at the first final failure of a step that nobody
+    answers for with `on_failure="cancel"`, when it has taken longer than `deadline`, and when its maps have made more
+    than `max_tasks` tasks.
     """
 
-    def __init__(self, name: str, *, result: Subscribes | None = None, queue: str = "default") -> None:
-        if not _FLOW_NAME.fullmatch(name):
-            message = f"A flow cannot be called {name!r}."
-            raise DefinitionError(message, hint="Use at most 100 letters, digits, '_', '-' and '.'.")
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        *,
+        result: Subscribes | None = None,
+        queue: str = "default",
+        on_failure: Literal["continue", "cancel"] = "continue",
+        deadline: Duration | None = None,
+        max_tasks: int = MAX_TASKS,
+    ) -> None:
+        self.name = checked_flow(name)
         self._input: FlowInput | None = None
-        self._record.options(_result_name(result, name), checked_queue(queue))
+        self._record.options(
+            FlowSettings(
+                result_name(result, name),
+                checked_queue(queue),
+                checked_choice("on_failure", on_failure, ("continue", "cancel")),
+                None if deadline is None else seconds(deadline, "The deadline of a flow"),
+                checked_count("max_tasks", max_tasks),
+            )
+        )
         self._record.handle = self
 
     @property
@@ -257,8 +282,7 @@ def step(
         message = "A step that subscribes to nothing never runs."
         raise DefinitionError(message, hint="Add subscribes=..., or say role='entry'.")
     for name in names:
-        if not _FLOW_NAME.fullmatch(name):
-            raise DefinitionError(f"A flow cannot be called {name!r}.", hint="Use letters, digits, '_', '-' and '.'.")
+        checked_flow(name)
     return _decorator(tuple(names), subscribes, keywords)
 
 
@@ -292,7 +316,7 @@ def _declare(
     retry: Retry | None = None,
     timeout: Duration | None = None,
 ) -> StepDeclaration:
-    called = _checked_name(function, name)
+    called = checked_name(function, name)
     within = tuple(subscription.within(flow) for subscription in subscriptions)
     if key is not None and not any(subscription.is_mapped for subscription in within):
         message = f"Step {called!r} has a key=, which names elements, and subscribes to no each(...)."
@@ -302,12 +326,12 @@ def _declare(
         called,
         function,
         within,
-        _checked_emits(called, emits),
+        checked_emits(called, emits),
         key,
         None if queue is None else checked_queue(queue),
-        _first_line(function) if doc is None else doc,
-        _checked_retry(called, retry),
-        None if timeout is None else _checked_timeout(called, timeout),
+        first_line(function) if doc is None else doc,
+        checked_retry(called, retry),
+        None if timeout is None else checked_timeout(called, timeout),
         registry.here(),
     )
 
@@ -324,70 +348,3 @@ def _mark(function: Any, declarations: Sequence[StepDeclaration]) -> Any:
     function.steps = {**steps, **{declaration.flow: declaration for declaration in declarations}}
     function.step = declarations[-1]
     return function
-
-
-def _checked_name(function: Callable[..., Any], name: str | None) -> str:
-    is_function = callable(function) and not inspect.isclass(function) and not inspect.ismethod(function)
-    if not is_function or not hasattr(function, "__dict__"):
-        message = f"{function!r} cannot be a step."
-        raise DefinitionError(message, hint="Decorate a function; wrap anything else in a def.")
-    called = getattr(function, "__name__", "") if name is None else name
-    if not is_step_name(called):
-        message = f"A step cannot be called {called!r}."
-        hint = (
-            "Pass name= with letters, digits, '_' and '-', which begins with a letter, "
-            "does not end in '-' and a number, and does not contain '__attempt-'."
-        )
-        raise DefinitionError(message, hint=hint)
-    return called
-
-
-def _checked_emits(step: str, emits: str | Sequence[str]) -> tuple[str, ...]:
-    topics = (emits,) if isinstance(emits, str) else tuple(emits)
-    for topic in topics:
-        if not isinstance(topic, str) or not is_topic_name(topic):  # pyright: ignore[reportUnnecessaryIsInstance]
-            message = f"Step {step!r} emits {topic!r}, which names no topic."
-            raise DefinitionError(message, hint="Use dotted words of letters, digits, '_' and '-': 'order.priced'.")
-        if topics.count(topic) > 1:
-            raise DefinitionError(f"Step {step!r} declares the topic {topic!r} twice.", hint="Name it once in emits=.")
-    return topics
-
-
-def checked_queue(queue: str) -> str:
-    """The name of a queue, or a DefinitionError."""
-    if not isinstance(queue, str) or not is_queue_name(queue):  # pyright: ignore[reportUnnecessaryIsInstance]
-        message = f"A queue cannot be called {queue!r}."
-        raise DefinitionError(message, hint="Use at most 100 letters, digits, '_', '-' and '.', such as 'default'.")
-    return queue
-
-
-def _checked_retry(step: str, retry: Retry | None) -> Retry | None:
-    if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
-        message = f"The retry= of step {step!r} is {retry!r}, which is no policy."
-        raise DefinitionError(message, hint="Write retry=Retry(3, backoff=2.0).")
-    return retry
-
-
-def _checked_timeout(step: str, timeout: Duration) -> float:
-    found = seconds(timeout, f"The timeout of step {step!r}")
-    if found < MIN_TIMEOUT_S:
-        message = f"The timeout of step {step!r} is {timeout!r}, too short for anything."
-        raise DefinitionError(message, hint="Give at least a hundredth of a second, or leave it out for none.")
-    return found
-
-
-def _result_name(result: Any, flow: str) -> str | None:
-    if result is None:
-        return None
-    if isinstance(result, str) and is_step_name(result):
-        return result
-    (subscription,) = subscriptions_of(result)
-    source = subscription.sources[0].within(flow)
-    if not source.is_step or len(subscription.sources) > 1:
-        message = f"The result of flow {flow!r} is {source.name!r}, which is no step."
-        raise DefinitionError(message, hint="Give result= a step's function or name.")
-    return source.name
-
-
-def _first_line(function: Callable[..., Any]) -> str:
-    return (inspect.getdoc(function) or "").partition("\n")[0]

@@ -117,6 +117,7 @@ def compile_plan(flow: FlowSpec) -> Plan:
         "entries": [step.name for step in flow.steps if step.is_entry],
         "steps": [step.name for step in flow.steps],
         "leaves": [flow.result] if flow.result else leaves(flow),
+        "limits": _limits(flow),
         "closed": sorted(topic for topic in wiring.subscribers if not wiring.emitters.get(topic)),
         "cycles": sorted(set(wiring.cycle_of.values())),
     }
@@ -133,6 +134,16 @@ def compile_plan(flow: FlowSpec) -> Plan:
     text = {field: json.dumps(value, separators=(",", ":")) for field, value in table.items()}
     digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:32]
     return Plan(text, digest)
+
+
+def _limits(flow: FlowSpec) -> dict[str, int]:
+    """What ends a run before its time."""
+    limits = {"tasks": flow.max_tasks}
+    if flow.on_failure == "cancel":
+        limits["cancel"] = 1
+    if flow.deadline_s is not None:
+        limits["deadline"] = round(flow.deadline_s * 1000)
+    return limits
 
 
 def leaves(flow: FlowSpec) -> list[str]:

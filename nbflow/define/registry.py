@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from nbflow.define.forms import resolve
 from nbflow.define.graph import Wiring
 from nbflow.errors import DefinitionError, StepNameTaken, UnknownFlow, nearest
-from nbflow.model.definition import FlowSpec, StepSpec
+from nbflow.model.definition import MAX_TASKS, FlowSpec, StepSpec
 
 if TYPE_CHECKING:
     from nbflow.define.flow import FlowDefinition, StepDeclaration
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CellId",
     "FlowRecord",
+    "FlowSettings",
     "cell_locator",
     "define",
     "end_cell",
@@ -56,13 +58,23 @@ _shelf: list[dict[str, FlowRecord]] = [_own]
 _newest_execution: dict[str, str] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class FlowSettings:
+    """What the author says of a flow as a whole."""
+
+    result: str | None = None
+    queue: str = "default"
+    on_failure: str = "continue"
+    deadline_s: float | None = None
+    max_tasks: int = MAX_TASKS
+
+
 class FlowRecord:
     """What is known of one flow. `handle` is the newest object that the author holds; all handles share the record."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.result: str | None = None
-        self.queue = "default"
+        self.settings = FlowSettings()
         self.handle: FlowDefinition | None = None
         self.revision = 0
         self._places: dict[str, StepDeclaration | None] = {}  # None keeps the place of a step whose cell runs again
@@ -77,9 +89,9 @@ class FlowRecord:
     def declaration(self, name: str) -> StepDeclaration | None:
         return self._places.get(name)
 
-    def options(self, result: str | None, queue: str) -> None:
+    def options(self, settings: FlowSettings) -> None:
         with _lock:
-            self.result, self.queue = result, queue
+            self.settings = settings
             self.revision += 1
 
     def spec(self) -> FlowSpec:
@@ -133,9 +145,20 @@ class FlowRecord:
             if self._spec is None or self._spec[0] != self.revision:
                 declarations = self.declarations()
                 mapped = {step.name for step in declarations if step.is_mapped}
-                steps = {step.name: _step_spec(step, mapped, self.queue) for step in declarations}
-                self._spec = self.revision, FlowSpec(self.name, tuple(steps.values()), self.result), steps
+                steps = {step.name: _step_spec(step, mapped, self.settings.queue) for step in declarations}
+                self._spec = self.revision, self._flow_spec(tuple(steps.values())), steps
             return self._spec
+
+    def _flow_spec(self, steps: tuple[StepSpec, ...]) -> FlowSpec:
+        chosen = self.settings
+        return FlowSpec(
+            self.name,
+            steps,
+            chosen.result,
+            on_failure=chosen.on_failure,
+            deadline_s=chosen.deadline_s,
+            max_tasks=chosen.max_tasks,
+        )
 
     def _refuse_other_cell(self, old: StepDeclaration, new: StepDeclaration) -> None:
         if old.cell is None or new.cell is None or old.cell.cell == new.cell.cell:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
-from nbflow.errors import RunEnded, UnknownRun
+from nbflow.errors import RunEnded, StoreError, UnknownRun
 from nbflow.store.connect import Store, translated
 from nbflow.store.keys import RQ
 
@@ -23,7 +24,7 @@ def cancel(store: Store, run: str, reason: str = "", by: dict[str, str] | None =
         raise RunEnded(
             f"The run {run[:8]} is {reply[1].decode()} already.", hint="Start it again with flow.start(...)."
         )
-    with translated(store.url):
+    with contextlib.suppress(StoreError), translated(store.url):  # it is canceled; workers do the rest if we cannot
         for worker, lease in zip(reply[1::2], reply[2::2], strict=True):
             order = {"command": "stop-job", "lease": int(lease)}
             store.text.publish(f"{RQ}:pubsub:{worker.decode()}", json.dumps(order))  # pyright: ignore[reportUnknownMemberType]

@@ -88,8 +88,9 @@ class Launcher:
 
     def _check_room(self, size: int) -> None:
         """Refuse before anything is sent what the script would refuse after it: code and artifacts lie there by then."""
+        client: Any = self._store.client
         with translated(self._store.url):
-            memory: Any = self._store.client.info("memory")
+            memory = client.info("memory")
         most = int(memory.get("maxmemory") or 0)
         if most and int(memory["used_memory"]) + size >= FULL_AT * most:
             raise self._full(100 * int(memory["used_memory"]) // most)

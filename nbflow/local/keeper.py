@@ -49,7 +49,7 @@ class Orders:
     grace_s: float = 10.0
     former_s: float = 30.0
     namespace: str = "nbflow"
-    supervisor: str = "nbflow.worker.supervisor"
+    supervisor: str = "nbflow.worker.serve"
 
 
 class Keeper:

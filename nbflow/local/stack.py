@@ -73,7 +73,7 @@ class Stack:
     check_s: float = 15.0
     grace_s: float = 10.0
     namespace: str = "nbflow"
-    supervisor: str = "nbflow.worker.supervisor"
+    supervisor: str = "nbflow.worker.serve"
 
     @property
     def files(self) -> StackFiles:

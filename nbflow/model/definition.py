@@ -27,6 +27,7 @@ __all__ = [
     "topic_label",
 ]
 
+MAX_TASKS = 1_000_000
 _TOPIC = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*", re.ASCII)
 
 
@@ -78,11 +79,15 @@ class StepSpec:
 
 @dataclass(frozen=True, slots=True)
 class FlowSpec:
-    """A flow as the engine knows it. `steps` are in the order of their definition."""
+    """A flow as the engine knows it. `steps` are in the order of their definition. `on_failure` is `continue` or `cancel`;
+    passing `deadline_s` or `max_tasks` (tasks of mapped steps) ends a run as failed."""
 
     name: str
     steps: tuple[StepSpec, ...]
     result: str | None = None
+    on_failure: str = "continue"
+    deadline_s: float | None = None
+    max_tasks: int = MAX_TASKS
 
     def step(self, name: str) -> StepSpec:
         return next(step for step in self.steps if step.name == name)

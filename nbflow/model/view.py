@@ -97,6 +97,11 @@ class View:
     def ended(self) -> bool:
         return self.status in ENDS.values()
 
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether a task has not ended; after the end of a run, until it is told that it was canceled."""
+        return any(step.counts.get(status) for step in self.steps.values() for status in UNFINISHED)
+
 
 def reduce(view: View, event: Event) -> View:
     """Fold one event into the view, which is changed and returned. Events must come in the order of their ids; one at

@@ -14,10 +14,13 @@ from typing import Any, Protocol
 
 from IPython.display import DisplayHandle
 
+from nbflow.errors import NbflowError
 from nbflow.model.view import View
+from nbflow.notebook.errors import short_error
 from nbflow.picture.bundle import run_mimebundle
 from nbflow.picture.flow_picture import FlowPicture
-from nbflow.picture.html import progress_html, run_text
+from nbflow.picture.html import progress_at, run_text
+from nbflow.watch.progress import TICK_S, Ticker
 
 __all__ = ["INTERVAL_S", "LiveDisplay", "RunProgress", "ShownRun", "forget_line", "show_run"]
 
@@ -124,23 +127,29 @@ class LiveDisplay:
 class RunProgress:
     """What `run.wait()` shows in a notebook: one line with a bar. It is a `nbflow.watch.progress.Progress`.
 
-    The line is made when the news comes, on the thread that may read the view; a timer only sends it. When the same cell
-    then shows the run itself (`run.wait()` was its last line), the picture says all that the line did: it is taken away.
+    The view is read when the news comes, on the thread that may read it; a timer only sends what is known, and once a
+    second the time that went by, so that a long step does not look like a hanging kernel. When the same cell then shows the run itself (`run.wait()` was its last line), the picture says all that the line did: it is taken away.
     """
 
-    def __init__(self) -> None:
-        self._line: Bundle = {}
+    def __init__(self, tick_s: float = TICK_S) -> None:
+        self._line: tuple[Callable[[int], str], str] = (lambda _: "", "")
         self._live: LiveDisplay | None = None
+        self._tick_s = tick_s
+        self._ticker: Ticker | None = None
 
     def show(self, view: View, steps: dict[str, dict[str, Any]]) -> None:
         self._tell(view, steps)
         if self._live is None:
-            self._live = LiveDisplay(lambda: self._line)
+            self._live = LiveDisplay(self._bundle)
             self._live.show()
+            self._ticker = Ticker(self._live.update, self._tick_s)
+            self._ticker.start()
         else:
             self._live.update()
 
     def close(self, view: View) -> None:
+        if self._ticker is not None:
+            self._ticker.stop()
         self._tell(view, {})
         if self._live is not None:
             self._live.end()
@@ -149,8 +158,11 @@ class RunProgress:
     def _tell(self, view: View, steps: dict[str, dict[str, Any]]) -> None:
         said = next(reversed(steps.items()), None)
         note = _note(*said) if said and not view.ended else ""
-        now_ms = int(time.time() * 1000)
-        self._line = {"text/html": progress_html(view, now_ms=now_ms, note=note), "text/plain": run_text(view)}
+        self._line = progress_at(view, note), run_text(view)
+
+    def _bundle(self) -> Bundle:
+        html, text = self._line
+        return {"text/html": html(int(time.time() * 1000)), "text/plain": text}
 
 
 _closed: list[tuple[str, LiveDisplay]] = []  # the last line of the cell that runs, and whose run it is of
@@ -162,13 +174,19 @@ def forget_line(result: object = None) -> None:
 
 
 def show_run(run: ShownRun) -> Bundle:
-    """The picture of a run for the cell that shows it, up to now. An ended one is the same whenever it is shown."""
+    """The picture of a run for the cell that shows it, up to now. An ended one is the same whenever it is shown.
+
+    Where no server answers, the sentence that says so: IPython would show all of the traceback, once for each format.
+    """
     for run_id, line in _closed:
         if run_id == run.id:
             line.clear()
     _closed.clear()
-    view = run.view
-    return run_mimebundle(view, run.picture, now_ms=None if view.ended else int(time.time() * 1000))
+    try:
+        view = run.view
+        return run_mimebundle(view, run.picture, now_ms=None if view.ended else int(time.time() * 1000))
+    except NbflowError as error:
+        return {"text/plain": "\n".join(short_error(error, colours=False))}
 
 
 def _note(task: str, said: Mapping[str, Any]) -> str:

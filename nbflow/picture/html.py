@@ -10,17 +10,17 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nbflow.model.view import View
 from nbflow.picture.flow_picture import FlowPicture, picture_of_run
 from nbflow.picture.nodes import FindingLike
 from nbflow.picture.style import DARK, LIGHT, SIGNS, duration, quoted
 from nbflow.picture.svg import count_of
-from nbflow.picture.tally import Tally, elapsed_ms, tallies
+from nbflow.picture.tally import Tally, elapsed_at, tallies
 from nbflow.picture.themes import follow_page
 
-__all__ = ["flow_html", "flow_text", "progress_html", "run_html", "run_text"]
+__all__ = ["flow_html", "flow_text", "progress_at", "progress_html", "run_html", "run_text"]
 
 ROWS = 60
 ERROR_LENGTH = 240
@@ -53,12 +53,19 @@ def run_html(svg: str, view: View, *, picture: FlowPicture | None = None, now_ms
 
 def progress_html(view: View, *, now_ms: int | None = None, note: str = "") -> str:
     """One line and a bar, for who waits. It reads the counts of the steps only, so it is quick for any number of tasks."""
+    return progress_at(view, note)(now_ms)
+
+
+def progress_at(view: View, note: str = "") -> Callable[[int | None], str]:
+    """The same for any moment from now on: the view is read here, and only the time that went by is told later."""
     done, total = _done(view)
     share = 100 * done // total if total else 0
     track = "width: 320px; max-width: 100%; height: 5px; margin: 5px 0; border-radius: 3px; background-color: rgba(128, 128, 128, 0.25)"
     bar = f"width: {share}%; height: 5px; border-radius: 3px; background-color: {LIGHT.tone(view.status).sign}"
-    said = f"<div>{quoted(_first_line(note))}</div>" if note else ""
-    return f'<div>{_header(view, now_ms)}<div style="{track}"><div style="{bar}"></div></div>{said}</div>'
+    below = f'<div style="{track}"><div style="{bar}"></div></div>'
+    below += f"<div>{quoted(_first_line(note))}</div>" if note else ""
+    header = _header_at(view)
+    return lambda now_ms: f"<div>{header(now_ms)}{below}</div>"
 
 
 def run_text(view: View, picture: FlowPicture | None = None) -> str:
@@ -81,15 +88,15 @@ def _image(svg: str, told: str) -> str:
 
 
 def _header(view: View, now_ms: int | None) -> str:
+    return _header_at(view)(now_ms)
+
+
+def _header_at(view: View) -> Callable[[int | None], str]:
     done, total = _done(view)
-    parts = [
-        f"<b>{quoted(view.flow_name)}</b>",
-        _status(view.status),
-        quoted(duration(elapsed_ms(view, now_ms))),
-        f"{done} of {count_of(total, 'task')} completed" if total else "",
-        f"<code>{quoted(view.run_id)}</code>",
-    ]
-    return " &nbsp; ".join(part for part in parts if part)
+    before = [f"<b>{quoted(view.flow_name)}</b>", _status(view.status)]
+    after = [f"{done} of {count_of(total, 'task')} completed" if total else "", f"<code>{quoted(view.run_id)}</code>"]
+    span = elapsed_at(view)
+    return lambda now_ms: " &nbsp; ".join(part for part in (*before, duration(span(now_ms)), *after) if part)
 
 
 def _moment(view: View, now_ms: int | None) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from nbflow.model.view import StepView, TaskView, View
 
-__all__ = ["CELLS", "Tally", "elapsed_ms", "strip", "tallies"]
+__all__ = ["CELLS", "Tally", "elapsed_at", "elapsed_ms", "strip", "tallies"]
 
 CELLS = 24
 _LOUDEST_FIRST = ("failed", "running", "retrying", "awaiting", "queued", "canceled", "completed", "pending")
@@ -48,8 +48,18 @@ def tallies(view: View) -> dict[str, Tally]:
 
 def elapsed_ms(view: View, now_ms: int | None = None) -> int | None:
     """How long the run took, or has taken so far."""
-    end = view.ended_ms if view.ended_ms is not None else now_ms
-    return None if view.started_ms is None or end is None else max(0, end - view.started_ms)
+    return elapsed_at(view)(now_ms)
+
+
+def elapsed_at(view: View) -> Callable[[int | None], int | None]:
+    """The same for any moment, without looking at the view again."""
+    started_ms, ended_ms = view.started_ms, view.ended_ms
+
+    def elapsed(now_ms: int | None) -> int | None:
+        end = ended_ms if ended_ms is not None else now_ms
+        return None if started_ms is None or end is None else max(0, end - started_ms)
+
+    return elapsed
 
 
 def strip(statuses: Sequence[str], cells: int = CELLS) -> list[str]:

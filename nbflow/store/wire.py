@@ -156,6 +156,7 @@ class Wire:
         self.url = url
         self.timeout = timeout
         self.on_open: Callable[[Wire], None] = lambda _: None
+        self.gives_up: Callable[[], bool] = lambda: False
         self._open()
 
     def _open(self) -> None:
@@ -229,7 +230,7 @@ class Wire:
         return replies
 
     def again(self, *args: Any, patience_s: float | None = None) -> Any:
-        """The connection broke: a new one, with patience, and the same question."""
+        """The connection broke: a new one, with patience, and the same question. `gives_up` is asked between two tries."""
         wait, end = 0.02, None if patience_s is None else time.monotonic() + patience_s
         while True:
             try:
@@ -238,7 +239,7 @@ class Wire:
                 self.on_open(self)
                 return self.call(*args)
             except (OSError, ServerUnreachable):
-                if end is not None and time.monotonic() > end:
+                if self.gives_up() or (end is not None and time.monotonic() > end):
                     raise
             except ReplyError as error:
                 if not is_passing(error) or (end is not None and time.monotonic() > end):

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
 from nbflow.model.view import StepView, View
+from nbflow.picture.style import clean
+from nbflow.picture.tally import elapsed_at
 
-__all__ = ["Progress", "TerminalLine", "new_progress", "progress_line", "show_progress_with"]
+__all__ = ["TICK_S", "Progress", "TerminalLine", "Ticker", "new_progress", "progress_line", "show_progress_with"]
 
 SHOWN_STEPS = 4
 REDRAW_S = 0.1
+TICK_S = 1.0
+Line = Callable[[int], str]
 
 
 class Progress(Protocol):
@@ -32,28 +37,66 @@ class Progress(Protocol):
         ...
 
 
-class TerminalLine:
-    """One line on a terminal, written over itself ten times a second at most."""
+class Ticker:
+    """Calls once a second, on a thread of its own, until it is stopped: time goes by also when nothing happens."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, call: Callable[[], None], interval_s: float = TICK_S) -> None:
+        self._call = call
+        self._interval_s = interval_s
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin. Doing it again changes nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="nbflow-ticker", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End it; when this returns, it calls no more."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(self._interval_s):
+            self._call()
+
+
+class TerminalLine:
+    """One line on a terminal, written over itself ten times a second at most, and once a second at least."""
+
+    def __init__(self, stream: TextIO, tick_s: float = TICK_S) -> None:
         self._stream = stream
         self._drawn_s = 0.0
+        self._line: Line = _nothing
+        self._lock = threading.Lock()
+        self._ticker = Ticker(self._draw, tick_s)
 
     def show(self, view: View, steps: dict[str, dict[str, Any]]) -> None:
+        self._line = _line_at(view, steps)
         now = time.monotonic()
         if now - self._drawn_s >= REDRAW_S:
             self._drawn_s = now
-            self._draw(progress_line(view, time.time() * 1000, steps))
+            self._draw()
+        self._ticker.start()
 
     def close(self, view: View) -> None:
-        self._draw(progress_line(view, time.time() * 1000))
+        self._ticker.stop()
+        self._line = _line_at(view)
+        self._draw()
         self._stream.write("\n")
         self._stream.flush()
 
-    def _draw(self, line: str) -> None:
+    def _draw(self) -> None:
         width = shutil.get_terminal_size().columns - 1
-        self._stream.write(f"\r{line[:width]:<{width}}")
-        self._stream.flush()
+        with self._lock:
+            self._stream.write(f"\r{self._line(int(time.time() * 1000))[:width]:<{width}}")
+            self._stream.flush()
+
+
+def _nothing(now_ms: int) -> str:
+    return ""
 
 
 class Silence:
@@ -79,18 +122,31 @@ def new_progress() -> Progress:
 
 
 def progress_line(view: View, now_ms: float, steps: dict[str, dict[str, Any]] | None = None) -> str:
-    """`etl running · 12 of 40 tasks · parse 7/20, 2 running · 3.2 s`. What tasks are still to come nobody knows."""
+    """`etl running · 3.2 s · 12 of 40 tasks · parse 7/20, 2 running`. What tasks are still to come nobody knows."""
+    return _line_at(view, steps)(int(now_ms))
+
+
+def _line_at(view: View, steps: dict[str, dict[str, Any]] | None = None) -> Line:
+    """The line for any moment from now on: the view is read here, a ticker only tells the time that went by.
+
+    The time stands near the front, where a narrow terminal does not cut it off.
+    """
     done = sum(step.counts.get("completed", 0) for step in view.steps.values())
     total = sum(step.total for step in view.steps.values())
-    parts = [f"{view.flow_name or 'run'} {view.status}", f"{done} of {total} tasks"]
+    head, span = f"{view.flow_name or 'run'} {view.status}", elapsed_at(view)
+    parts = [f"{done} of {total} task{'' if total == 1 else 's'}"]
     if not view.ended:
         busy = [step for step in view.steps.values() if step.status in ("running", "retrying", "queued", "awaiting")]
         parts += [_step_part(step) for step in busy[:SHOWN_STEPS]]
         parts += ["…"] if len(busy) > SHOWN_STEPS else []
         parts += [_said(task, said) for task, said in list((steps or {}).items())[-1:]]
-    if view.started_ms is not None:
-        parts.append(f"{max(0.0, (view.ended_ms or now_ms) - view.started_ms) / 1000:.1f} s")
-    return " · ".join(parts)
+    rest = " ".join(clean(" · ".join(parts)).split())
+
+    def line(now_ms: int) -> str:
+        ms = span(now_ms)
+        return " · ".join([head, *([] if ms is None else [f"{ms / 1000:.1f} s"]), rest])
+
+    return line
 
 
 def _step_part(step: StepView) -> str:
@@ -102,4 +158,4 @@ def _step_part(step: StepView) -> str:
 def _said(task: str, said: dict[str, Any]) -> str:
     done, total, message = said.get("done"), said.get("total"), said.get("message")
     how_far = f"{done}/{total}" if total else f"{done}" if done is not None else ""
-    return " ".join(filter(None, [f"{task}:", how_far, str(message or "").replace("\n", " ")]))
+    return " ".join(filter(None, [f"{task}:", how_far, str(message or "")]))

@@ -78,7 +78,7 @@ class Run:
     def view(self) -> View:
         """The run as its events tell it up to now. It is this handle's own: look, do not change."""
         with self._lock:
-            if not self._view.ended or self._view.status == "canceled":  # tasks of a canceled run are told one by one
+            if not self._view.ended or self._view.has_unfinished:  # what was under way is told one by one
                 for event in self._log.read(self.id, self._view.last_id, logs=False):
                     reduce(self._view, event)
             return self._view

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import threading
 from collections.abc import Callable, Generator
@@ -95,6 +96,7 @@ class WorkerPort:
     ) -> None:
         self._reads, self._script, self._tape, self._executor, self._shield = reads, script, tape, executor, shield
         self._lock = threading.RLock()
+        self._nonces = itertools.count(1)
         self._job: Job | None = None
         self._worker, self._lease = "", 0
 
@@ -129,7 +131,7 @@ class WorkerPort:
             reply = self._reads.ask(
                 *self._script.command(
                     worker=self._worker, job=job.id, lease=self._lease, run=job.run, task=job.task, attempt=job.attempt,
-                    operation=operation, key=key, value=text,
+                    operation=operation, key=key, value=text, nonce=next(self._nonces),
                 )
             )  # fmt: skip
         if reply[0] == b"LOST":

@@ -20,7 +20,7 @@ from typing import Any
 import rq
 import rq.serializers
 
-from nbflow.errors import NbflowError, SecretMissing
+from nbflow.errors import NbflowError, SecretMissing, ServerUnreachable
 from nbflow.model.signing import Signer
 from nbflow.settings import Settings, settings
 from nbflow.store.artifacts import StoredArtifacts
@@ -183,25 +183,29 @@ class FlowWorker(rq.SimpleWorker):
         return status, reply
 
     def _claim(self, was: str) -> list[bytes | None] | None:
+        """The next task; what is left to be sliced is sliced on the way, until there is a task or nothing of either."""
+        while True:
+            reply, slices = self._claim_once(was)
+            if slices:
+                self._slice()
+            if reply is not None or not slices or self._stopping:
+                return reply
+
+    def _claim_once(self, was: str) -> tuple[list[bytes | None] | None, int]:
         self._lease += 1
         named = {"worker": self.name, "next": self._lease}
         claim = self.scripts["claim"]
         try:
-            reply, slices = self.wire.call(*claim.command(keys=self._queue_keys, was=was, **named))
+            return self.wire.call(*claim.command(keys=self._queue_keys, was=was, **named))
         except OSError:
-            reply, slices = self.wire.again(*claim.command(keys=self._queue_keys, was="again", **named))
+            return self.wire.again(*claim.command(keys=self._queue_keys, was="again", **named))
         except ReplyError as error:
             if is_passing(error):
-                return None  # we hold nothing: look again after the next pop, where a stop may come between
+                return None, 0  # we hold nothing: look again after the next pop, where a stop may come between
             if not str(error).startswith("NOSCRIPT"):
                 raise
             self._know(self.wire)
-            return self._claim(was)
-        if slices:
-            self._slice()
-            if reply is None:
-                return self._claim(was)
-        return reply
+            return self.wire.call(*claim.command(keys=self._queue_keys, was=was, **named))
 
     def _wait(self) -> list[bytes | None]:
         """Idle. The claim after the time-out is the safety net of a lost token."""
@@ -215,7 +219,7 @@ class FlowWorker(rq.SimpleWorker):
                 if isinstance(error, ReplyError) and not is_passing(error):
                     raise
                 self._waiting = False
-                self.wire.again("PING")
+                self._call_again()
             finally:
                 self._waiting = False
             self._tick_if_due()
@@ -223,6 +227,16 @@ class FlowWorker(rq.SimpleWorker):
             reply = self._claim("idle")
             if reply is not None:
                 return reply
+
+    def _call_again(self) -> None:
+        """Nothing is held here: told to end, this worker does not wait for a server that is away."""
+        self.wire.gives_up = lambda: self._stopping
+        try:
+            self.wire.again("PING")
+        except (OSError, ServerUnreachable):
+            raise _Stop from None
+        finally:
+            self.wire.gives_up = lambda: False
 
     def _patience_s(self) -> float:
         """How long to wait for a token: not beyond what is due by then. (0 would be for ever.)"""

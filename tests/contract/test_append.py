@@ -119,6 +119,7 @@ def test_both_streams_share_one_growing_sequence_within_a_millisecond(store: Sto
         task="s0",
         attempt=1,
         operation="set",
+        nonce=0,
         key="k",
         value="1",
     )
@@ -146,6 +147,7 @@ def test_ids_grow_in_real_time_too(store: Store):
             task="s0",
             attempt=1,
             operation="incr",
+            nonce=i,
             key="k",
             value="1",
         )

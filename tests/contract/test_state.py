@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -22,10 +23,15 @@ def working(store: Store) -> tuple[Machine, Claimed]:
     return machine, task
 
 
-def change(store: Store, task: Claimed, operation: str, key: str, value: str = "") -> list[Any]:
+_nonces = itertools.count()
+
+
+def change(
+    store: Store, task: Claimed, operation: str, key: str, value: str = "", *, nonce: int | None = None
+) -> list[Any]:
     return store.run_script(
         "state", worker=task.worker, job=task.job, lease=task.lease, run="r1", task=task.task, attempt=1,
-        operation=operation, key=key, value=value,
+        operation=operation, key=key, value=value, nonce=next(_nonces) if nonce is None else nonce,
     )  # fmt: skip
 
 
@@ -104,3 +110,13 @@ def test_a_change_stays_when_the_task_fails(store: Store):
     machine.settle(task, outcome="failed")
     assert store.text.hgetall(store.keys.state("r1")) == {"k": "1"}
     assert leaks(store) == []
+
+
+def test_an_increment_said_twice_counts_once(store: Store):
+    """The answer got lost, and the worker says the same again."""
+    _, task = working(store)
+    assert change(store, task, "incr", "n", "2", nonce=7) == [b"OK", b"2"]
+    before = everything(store)
+    assert change(store, task, "incr", "n", "2", nonce=7) == [b"OK", b"2"]
+    assert everything(store) == before
+    assert change(store, task, "incr", "n", "2", nonce=8) == [b"OK", b"4"]

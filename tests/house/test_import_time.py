@@ -27,7 +27,7 @@ COLD_ROOMS = {
     "nbflow": HEAVY,
     "nbflow.errors": HEAVY | {"pydantic"},
     "nbflow.local.keeper": HEAVY | {"pydantic", "cloudpickle"},
-    "nbflow.worker.supervisor": HEAVY | {"pydantic", "cloudpickle"},
+    "nbflow.worker.serve": HEAVY | {"pydantic", "cloudpickle"},
 }
 
 

@@ -21,6 +21,7 @@ from nbflow.errors import (
     CommandRefused,
     FormatMismatch,
     NbflowError,
+    RunEnded,
     SecretMissing,
     ServerTooOld,
     ServerUnreachable,
@@ -57,7 +58,7 @@ def start_at(url: str, folder: Path, **options: Any) -> Run:
 
 def supervisor_says(*options: str, **environment: str) -> str:
     """What `nbflow worker` says when it cannot begin: one line, and the exit code 1."""
-    command = [sys.executable, "-P", "-m", "nbflow.worker.supervisor", *options]
+    command = [sys.executable, "-P", "-m", "nbflow.worker.serve", *options]
     variables = os.environ | {"NBFLOW_SECRET": SECRET} | environment
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1, (done.returncode, done.stderr)
@@ -249,6 +250,23 @@ def holding() -> Flow:
         return held["pid"] == os.getpid(), len(held["much"])
 
     return flow
+
+
+def test_a_large_run_can_be_canceled_on_a_full_server(private: Site) -> None:
+    """Law: a cancel asks for no room, whatever else of it has to wait for some."""
+    flow = Flow("large")
+
+    for number in range(600):
+
+        @flow.entry(name=f"also_{number}")
+        def also() -> None: ...
+
+    run = flow.options(on=private.nbflow).start()
+    with memory(private, 1):
+        run.cancel("no room")
+        assert run.status == "canceled"
+    with refused(RunEnded, "canceled already"):
+        run.cancel()
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])

@@ -287,9 +287,6 @@ def test_garbage_in_a_queue_is_passed_over(waiting: Waiting) -> None:
     _is_done(waiting)
 
 
-@pytest.mark.xfail(
-    reason="parts/job.lua: claim_next must ask <p>:open:<run> whether a script made the job", strict=True
-)
 def test_a_forged_job_without_its_fields_is_passed_over(tmp_path: Path) -> None:
     with private_site(tmp_path) as site:
         waiting = Waiting(site, tmp_path)

@@ -260,7 +260,6 @@ def test_what_went_in_and_what_it_remembers(backend: Backend, run: Run) -> None:
     assert str(run.input["folder"]) == "data"
     assert run.state == {"n": [1]}
     assert run.flow == "etl"
-    assert run.version is None
 
 
 def test_tables_of_a_run(backend: Backend, run: Run) -> None:

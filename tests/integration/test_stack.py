@@ -304,7 +304,7 @@ def test_on_windows_it_is_one_sentence(stack: Stack, monkeypatch: pytest.MonkeyP
 
 def with_real_workers(stack: Stack, **changes: Any) -> Stack:
     """The same stack with nbflow's own supervisor, once two workers are registered."""
-    real = replace(stack, supervisor="nbflow.worker.supervisor", workers=2, **changes)
+    real = replace(stack, supervisor="nbflow.worker.serve", workers=2, **changes)
     eventually(lambda: ask(real, "SCARD", "rq:workers"), lambda count: count == 2)
     return real
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from nbflow.errors import ServerUnreachable
 from nbflow.model.events import Event
 from nbflow.model.view import View, reduce
 from nbflow.notebook.display import LiveDisplay, RunProgress, forget_line, show_run
@@ -294,6 +295,17 @@ def test_a_run_that_is_shown_after_waiting_takes_the_line_away(line: Handle):
     assert len(line.sent) == sent
 
 
+def test_a_run_that_cannot_be_read_is_shown_as_the_sentence_that_says_why(line: Handle):
+    class Gone:
+        id, picture = "77" * 16, PICTURE
+
+        @property
+        def view(self) -> View:
+            raise ServerUnreachable("No server answers at <b>.", hint="Start it.")
+
+    assert show_run(Gone()) == {"text/plain": "ServerUnreachable: No server answers at <b>.\n→ Start it."}
+
+
 def test_the_line_of_another_cell_or_run_stays(line: Handle):
     wait_for(run_view(*FAILED))
     show_run(Shown(View("77" * 16, "etl")))
@@ -301,3 +313,14 @@ def test_the_line_of_another_cell_or_run_stays(line: Handle):
     forget_line()
     show_run(Shown(run_view(*FAILED)))
     assert "" not in [text for _, text in line.sent]
+
+
+def test_the_line_tells_the_time_that_goes_by(line: Handle):
+    """A step that says nothing for long: the line is sent again by itself, and by nobody when waiting is over."""
+    progress = RunProgress(tick_s=0.01)
+    progress.show(run_view(*FAILED[:3]), {})
+    assert line.news.acquire(timeout=5)
+    assert line.news.acquire(timeout=5)
+    progress.close(run_view(*FAILED))
+    assert "nbflow-ticker" not in [thread.name for thread in threading.enumerate()]
+    assert line.sent[-1] == ("update", "Run of 'etl': failed, 2 steps")

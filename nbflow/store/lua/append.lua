@@ -6,7 +6,8 @@
 -- entries, two each: type data. from, to: the bytes of the worker's own record that they come from, so that a repeat changes nothing.
 -- Of a canceled run, logs are taken still.
 local jk, rk = RQ..':job:'..job, P..':run:'..run
-local canceled = call('HGET', rk, 'status') == 'canceled'
+local status = call('HGET', rk, 'status')
+local canceled = status == 'canceled' or status == 'failed'             -- a run that failed may have ended its tasks likewise
 local ours = call('SISMEMBER', RQ..':worker:'..worker..':executions', job..':'..lease) == 1            -- of a canceled run: until a slice revokes it
 if not ours and not canceled then return {'LOST'} end
 if ours then

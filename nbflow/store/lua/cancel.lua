@@ -8,13 +8,6 @@ take(id)
 local was = status
 if not was then return {'UNKNOWN'} end
 if was ~= 'running' then return {'ENDED', was} end
-local now = now_ms()
-local f = call('HMGET', rk, 'flow', 'started')
-event(id, 'flow.cancel', '', 0, '{"reason":'..reason..',"by":'..by..',"previousStatus":"'..was..'","duration":'..(now - f[2])..'}')
-call('HSET', rk, 'status', 'canceled', 'ended', now)
-call('ZREM', P..':runs:running', id)
-call('ZADD', P..':runs:canceled', now, id)
-call('DEL', P..':meet:'..id, P..':left:'..id, P..':turns:'..id)
+close_run('canceled', 'flow.cancel', ',"reason":'..reason..',"by":'..by..',"previousStatus":"'..was..'"')
 if cancel_slice(id) then call('RPUSH', P..':slices', id..' *cancel') end
-tell(id, f[1], 'flow.cancel')
 return {'OK', unpack(revoked)}

@@ -1,5 +1,5 @@
 --! launch: a run: its hash, its place in the indexes, flow.start, its entry tasks and their jobs
---! uses: event job closing advance
+--! uses: event job closing cancel advance
 --! keys:
 --! args: id flow plan bundle sig input inputdigest start key tags queue by
 --! reply: {'OK', id} | {'KEY', run, 'same'|'other'} the key is taken | {'MISSING', 'plan'|'bundle'} upload it, then say it again | {'AGAIN', id} this id is launched already | {'FULL', percent}
@@ -29,6 +29,8 @@ call('HINCRBY', P..':owners', 'bundle:'..bundle, 1)
 event(id, 'flow.start', '', 0, start)
 tell(id, flow, 'flow.start')
 take(id)
+local deadline = plan_of('limits').deadline
+if deadline then call('ZADD', P..':timers', now + deadline, 'deadline '..id) end
 local dead = plan_of('closed')
 for _, a in ipairs(dead or {}) do push('close', a) end
 for _, i in ipairs(plan_of('cycles')) do push('cycle', i) end                                           -- one that nothing feeds is closed

@@ -1,5 +1,5 @@
 --! slice: the next at most 500 jobs that were counted but not yet made (a map) or not yet removed (a cancel), or steps not yet closed
---! uses: event job closing advance cancel
+--! uses: event job closing cancel advance
 --! keys:
 --! args:
 --! reply: 1 if more is left to do, 0 if not
@@ -9,7 +9,7 @@ local id, step = string.match(entry, '^(%S+) (%S+)$')
 take(id)
 if step == '*cancel' then
   if cancel_slice(id) then call('RPUSH', P..':slices', entry) end
-  for i = 1, #revoked, 2 do call('PUBLISH', RQ..':pubsub:'..revoked[i], '{"command":"stop-job","lease":'..revoked[i + 1]..'}') end
+  interrupt_revoked()
 elseif status == 'running' and step == '*close' then
   resume()
   for _, name in ipairs(advance(nil)) do wake(name) end

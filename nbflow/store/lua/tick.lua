@@ -1,5 +1,5 @@
---! tick: what is due: attempts whose delay is over go to their queues, workers whose lease ran out (their machine died) are given back
---! uses: event job closing advance giveback
+--! tick: what is due: attempts whose delay is over go to their queues, runs that passed their deadline end, workers whose lease ran out (their machine died) are given back
+--! uses: event job closing cancel advance giveback
 --! keys:
 --! args:
 --! reply: {the workers given back, ms until the next is due or ''}
@@ -10,7 +10,11 @@ for _, worker in ipairs(gone) do give_back(worker, 'its lease ran out') end
 for _, entry in ipairs(call('ZRANGEBYSCORE', P..':timers', '-inf', now, 'LIMIT', 0, MANY)) do
   call('ZREM', P..':timers', entry)
   local kind, what = string.match(entry, '^(%S+) (.+)$')
-  if kind == 'retry' then try_now(what) end
+  if kind == 'retry' then try_now(what)
+  elseif kind == 'deadline' then
+    take(what)
+    if status == 'running' then doomed = {'deadline'} end_now() end
+  end
 end
 local due = call('ZRANGE', P..':timers', 0, 0, 'WITHSCORES')[2]
 return {gone, due and math.max(0, due - now) or ''}

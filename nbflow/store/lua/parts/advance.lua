@@ -132,25 +132,27 @@ local function unhandled()                                            -- the fir
   end
 end
 
-local function end_run()
-  local now = now_ms()
-  local f = call('HMGET', rk, 'flow', 'started')
+local function end_run()                                              -- nothing is outstanding
   local bad = unhandled()
-  status = bad and 'failed' or 'completed'
   if bad then
-    event(run, 'flow.failed', '', 0, '{"failedStep":"'..bad..'","reason":"step","duration":'..(now - f[2])..','..get('error:'..bad)..'}')
+    close_run('failed', 'flow.failed', ',"failedStep":"'..bad..'","reason":"step",'..get('error:'..bad))
   else
     local leaves = {}
     for _, s in ipairs(plan_of('leaves')) do
       if num('f:'..s) == 0 and reached(s, plan_of('step:'..s)) then leaves[#leaves + 1] = s end
     end
-    event(run, 'flow.completed', '', 0, '{"leaves":'..strings(leaves)..',"duration":'..(now - f[2])..'}')
+    close_run('completed', 'flow.completed', ',"leaves":'..strings(leaves))
   end
-  call('HSET', rk, 'status', status, 'ended', now)
-  call('ZREM', P..':runs:running', run)
-  call('ZADD', P..':runs:'..status, now, run)
-  call('DEL', P..':meet:'..run)
-  tell(run, f[1], 'flow.'..status)
+end
+
+local SAYS = {deadline = 'the run passed its deadline', max_tasks = 'the run passed its number of tasks'}
+local function end_now()                                              -- like a cancel, as a failure: what is unfinished is removed in slices
+  local reason, step = doomed[1], doomed[2]
+  local told = step and '"failedStep":"'..step..'",'..get('error:'..step) or '"error":"'..SAYS[reason]..'"'
+  close_run('failed', 'flow.failed', ',"reason":"'..reason..'",'..told)
+  if cancel_slice(run) then call('RPUSH', P..':slices', run..' *cancel') end
+  interrupt_revoked()
+  fresh, skipped, work, turns, delta, doomed = {}, {}, {}, {}, 0, nil
 end
 
 -- a task ended for good: count it out. failed: the data of its step.failed, or nil
@@ -159,6 +161,7 @@ local function count_out(s, p, task, failed)
     if inc('f:'..s, 1) == 1 then
       local first = '"task":"'..task..'","error":'..cjson.encode(cjson.decode(failed).error)
       call('HSET', rk, 'fails', (get('fails') or '')..' '..s, 'error:'..s, first)
+      if plan_of('limits').cancel and not plan_of('on:failed:'..s) then doomed = {'step', s} end
     end
   else
     for _, x in ipairs(p.handles or {}) do call('HSET', rk, 'handled:'..x, 'all') end
@@ -210,7 +213,9 @@ end
 -- all that follows from it. Returns the queues that got a job, one entry a job.
 local function advance(mine)
   local queues = {}
+  if doomed then end_now() return queues end
   drain()
+  if doomed then end_now() return queues end
   make_fresh(mine, queues)
   if #skipped > 0 then skip_events() end
   local left = delta ~= 0 and inc('N', delta) or 1

@@ -1,5 +1,18 @@
--- Removing the unfinished tasks of a canceled run, at most 500 a script.
+-- The end of a run, and removing the unfinished tasks of one that ended before them, at most 500 a script.
 -- Returns whether tasks are left. A queue is only searched while it is short; else its worker passes over the id.
+local function close_run(new, kind, data)                             -- the end of a run, whichever it is
+  local now = now_ms()
+  local f = call('HMGET', rk, 'flow', 'started')
+  status = new
+  event(run, kind, '', 0, '{"duration":'..(now - f[2])..data..'}')
+  call('HSET', rk, 'status', new, 'ended', now)
+  call('ZREM', P..':runs:running', run)
+  call('ZADD', P..':runs:'..new, now, run)
+  call('DEL', P..':meet:'..run, P..':left:'..run, P..':turns:'..run)
+  call('ZREM', P..':timers', 'deadline '..run)
+  tell(run, f[1], kind)
+end
+
 local revoked = {}                                                    -- worker, lease: whom to interrupt
 local function cancel_slice(id)
   for _, job in ipairs(call('SPOP', P..':open:'..id, 500)) do
@@ -16,4 +29,9 @@ local function cancel_slice(id)
     if f[1] then event(id, 'step.canceled', f[1], f[2], '{"reason":"run"}') end
   end
   return call('EXISTS', P..':open:'..id) == 1
+end
+
+local function interrupt_revoked()                                    -- their supervisors hear RQ's channels
+  for i = 1, #revoked, 2 do call('PUBLISH', RQ..':pubsub:'..revoked[i], '{"command":"stop-job","lease":'..revoked[i + 1]..'}') end
+  revoked = {}
 end

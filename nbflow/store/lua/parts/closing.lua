@@ -4,11 +4,12 @@
 --   h: satisfied subscriptions of s   y:s:k the topic that satisfied it   l: m: closed topics of a subscription / one of them short
 --   e: emissions of a, where the script numbers them   c: closed emitters of a   b: made: elements counted as tasks / made jobs
 --   R: reached   Z: z: short   C: d: closed   og: xg: outstanding tasks of a cycle / closed steps that feed it   p: first payload
---   last: nothing runs any more, so that the steps nobody watches close too
+--   T: tasks of mapped steps, which are what can grow without end   last: nothing runs any more, so that the steps nobody watches close too
 -- The plan table (define/plan.py) holds  step:<s>  on:<a>  cycle:<i>  from:<s>  entries  leaves  closed  cycles  steps.
 local MOST = 500                                                      -- entries of the worklist that a script does; 1,000 skips at once blocked Redis for 24 ms
 local run, rk, pk                                                     -- the run at hand, its hash, its plan
 local status, last, queue_of_run                                      -- fields of the run
+local doomed                                                          -- why the run must end at once: {reason, step or nil}
 local facts, fresh, skipped, delta                                    -- decoded plan fields; tasks to make; steps to skip; change of N
 local work, turns, resumed                                            -- worklist; cycles to look at; whether the worklist is one that was kept
 
@@ -16,7 +17,7 @@ local function take(id)
   run, rk = id, P..':run:'..id
   local f = call('HMGET', rk, 'plan', 'status', 'last', 'queue')
   pk, status, last, queue_of_run = P..':plan:'..(f[1] or ''), f[2], f[3], f[4]
-  facts, fresh, skipped, delta = {}, {}, {}, 0
+  facts, fresh, skipped, delta, doomed = {}, {}, {}, 0, nil
   work, turns, resumed = {}, {}, false
 end
 
@@ -53,6 +54,7 @@ local function create(s, p, n)                                        -- n tasks
   if n == 0 then return end
   if inc('t:'..s, n) == n then inc('S', 1) end
   if p.w then inc('o:'..s, n) end
+  if p.each and inc('T', n) > plan_of('limits').tasks then doomed = {'max_tasks'} end
   if p.w and p.cycle then inc('og:'..p.cycle, n) end
   delta = delta + n
   if not fresh[s] then fresh[#fresh + 1] = s end

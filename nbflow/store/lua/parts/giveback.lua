@@ -38,7 +38,7 @@ end
 local function requeue(job, f, queue, cause)
   local n = call('HINCRBY', RQ..':job:'..job, 'recovered', 1)
   call('HSET', RQ..':job:'..job, 'status', 'queued', 'worker_name', '', 'enqueued_at', iso())
-  call('HDEL', RQ..':job:'..job, 'out')
+  call('HDEL', RQ..':job:'..job, 'out', 'nonce')
   call('LPUSH', RQ..':queue:'..f[4], job)
   event(f[1], 'step.queued', f[2], f[3], '{"queue":"'..queue..'","recovered":'..n..(cause ~= '' and ',"cause":'..cjson.encode(cause) or '')..'}')
   wake(queue)
@@ -64,7 +64,7 @@ local function give_back(worker, cause)
   call('ZREM', P..':workers', worker)                                 -- from here on every late settle of this worker is stale
   for name in string.gmatch(call('HGET', wk, 'queues') or '', '[^,]+') do
     call('SREM', RQ..':workers:'..name, wk)
-    if call('LLEN', RQ..':queue:'..name) > 0 then wake(string.sub(name, #QP + 1)) end       -- it may have taken a token with it
+    if call('LLEN', RQ..':queue:'..name) > 0 or call('EXISTS', P..':slices') == 1 then wake(string.sub(name, #QP + 1)) end       -- it may have taken a token with it
   end
   call('SREM', RQ..':workers', wk)
   call('DEL', wk)

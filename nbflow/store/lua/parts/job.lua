@@ -109,7 +109,7 @@ local function claim_next(worker, queues, lease, was)
         local job = call('LPOP', qk)
         if not job then break end
         local f = call('HMGET', RQ..':job:'..job, unpack(JOB_FIELDS))
-        if f[7] == 'queued' and f[1] and call('HGET', P..':run:'..f[1], 'status') == 'running' then
+        if f[7] == 'queued' and f[1] and call('SISMEMBER', P..':open:'..f[1], job) == 1 and call('HGET', P..':run:'..f[1], 'status') == 'running' then
           if was == 'idle' then call('HSET', RQ..':worker:'..worker, 'state', 'busy') end
           return lease_out(job, worker, lease, f)
         end

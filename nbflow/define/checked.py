@@ -1,0 +1,116 @@
+"""What an author may write: each function gives the value back, or says in a DefinitionError what is wrong with it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nbflow.define.forms import subscriptions_of
+from nbflow.errors import DefinitionError, nearest
+from nbflow.model.definition import is_topic_name
+from nbflow.model.ids import is_queue_name, is_step_name
+from nbflow.model.policy import Duration, Retry, seconds
+
+__all__ = [
+    "checked_choice",
+    "checked_count",
+    "checked_emits",
+    "checked_flow",
+    "checked_name",
+    "checked_queue",
+    "checked_retry",
+    "checked_timeout",
+    "first_line",
+    "result_name",
+]
+
+MIN_TIMEOUT_S = 0.01
+_FLOW_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,99}", re.ASCII)
+
+
+def checked_flow(name: str) -> str:
+    if not _FLOW_NAME.fullmatch(name):
+        message = f"A flow cannot be called {name!r}."
+        raise DefinitionError(message, hint="Use at most 100 letters, digits, '_', '-' and '.'.")
+    return name
+
+
+def checked_choice(what: str, value: str, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise DefinitionError(f"{what}={value!r} is not known.", hint=nearest(str(value), choices))
+    return value
+
+
+def checked_count(what: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DefinitionError(f"{what}={value!r} is not possible.", hint="Give a whole number of at least 1.")
+    return value
+
+
+def checked_name(function: Callable[..., Any], name: str | None) -> str:
+    is_function = callable(function) and not inspect.isclass(function) and not inspect.ismethod(function)
+    if not is_function or not hasattr(function, "__dict__"):
+        message = f"{function!r} cannot be a step."
+        raise DefinitionError(message, hint="Decorate a function; wrap anything else in a def.")
+    called = getattr(function, "__name__", "") if name is None else name
+    if not is_step_name(called):
+        message = f"A step cannot be called {called!r}."
+        hint = (
+            "Pass name= with letters, digits, '_' and '-', which begins with a letter, "
+            "does not end in '-' and a number, and does not contain '__attempt-'."
+        )
+        raise DefinitionError(message, hint=hint)
+    return called
+
+
+def checked_emits(step: str, emits: str | Sequence[str]) -> tuple[str, ...]:
+    topics = (emits,) if isinstance(emits, str) else tuple(emits)
+    for topic in topics:
+        if not isinstance(topic, str) or not is_topic_name(topic):  # pyright: ignore[reportUnnecessaryIsInstance]
+            message = f"Step {step!r} emits {topic!r}, which names no topic."
+            raise DefinitionError(message, hint="Use dotted words of letters, digits, '_' and '-': 'order.priced'.")
+        if topics.count(topic) > 1:
+            raise DefinitionError(f"Step {step!r} declares the topic {topic!r} twice.", hint="Name it once in emits=.")
+    return topics
+
+
+def checked_queue(queue: str) -> str:
+    """The name of a queue, or a DefinitionError."""
+    if not isinstance(queue, str) or not is_queue_name(queue):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"A queue cannot be called {queue!r}."
+        raise DefinitionError(message, hint="Use at most 100 letters, digits, '_', '-' and '.', such as 'default'.")
+    return queue
+
+
+def checked_retry(step: str, retry: Retry | None) -> Retry | None:
+    if retry is not None and not isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"The retry= of step {step!r} is {retry!r}, which is no policy."
+        raise DefinitionError(message, hint="Write retry=Retry(3, backoff=2.0).")
+    return retry
+
+
+def checked_timeout(step: str, timeout: Duration) -> float:
+    found = seconds(timeout, f"The timeout of step {step!r}")
+    if found < MIN_TIMEOUT_S:
+        message = f"The timeout of step {step!r} is {timeout!r}, too short for anything."
+        raise DefinitionError(message, hint="Give at least a hundredth of a second, or leave it out for none.")
+    return found
+
+
+def result_name(result: Any, flow: str) -> str | None:
+    if result is None:
+        return None
+    if isinstance(result, str) and is_step_name(result):
+        return result
+    (subscription,) = subscriptions_of(result)
+    source = subscription.sources[0].within(flow)
+    if not source.is_step or len(subscription.sources) > 1:
+        message = f"The result of flow {flow!r} is {source.name!r}, which is no step."
+        raise DefinitionError(message, hint="Give result= a step's function or name.")
+    return source.name
+
+
+def first_line(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0]

@@ -1,0 +1,76 @@
+"""A worker process as its supervisor has it: started, let through its gate, and known to have ended and why."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+
+from nbflow.worker.lifeline import Lifeline
+from nbflow.worker.tape import Tape
+
+__all__ = ["Child", "spawn"]
+
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "ARROW_NUM_THREADS",
+)
+
+
+@dataclass(slots=True)
+class Child:
+    """Its pid, its name at RQ, what tells its end, its tape, the gate it is told through, when it began."""
+
+    pid: int
+    line: Lifeline
+    tape: Tape
+    gate: int
+    born: float
+    name: str = ""
+
+    def admit(self, slot: int, name: str) -> None:
+        """Through the gate: the worker learns its slot and its name, and begins."""
+        self.name, self.born = name, time.monotonic()
+        with contextlib.suppress(OSError):
+            os.write(self.gate, json.dumps({"slot": slot, "name": name}).encode() + b"\n")
+
+    def tell(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def reap(self) -> str:
+        """Why it ended, in words; '' if it ended well."""
+        _, status, usage = os.wait4(self.pid, 0)
+        if os.WIFSIGNALED(status):
+            peak = usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024 * 1024)
+            return f"killed by {signal.Signals(os.WTERMSIG(status)).name}, peak memory {peak:.0f} MiB"
+        code = os.WEXITSTATUS(status)
+        return f"exit code {code}" if code else ""
+
+    def close(self) -> None:
+        """Nothing of it is needed any more. One that waits at its gate reads an end of file and goes."""
+        self.line.close()
+        for fd in (self.tape.fd, self.gate):
+            os.close(fd)
+
+
+def spawn(slots_fd: int, share: int) -> Child:
+    """A worker process that imports what it needs and waits at its gate. `share` is its number of cores."""
+    tape, line = Tape(), Lifeline.make()
+    gate_read, gate_write = os.pipe()
+    for fd in (slots_fd, tape.fd, gate_read):
+        os.set_inheritable(fd, True)
+    command = [sys.executable, "-P", "-m", "nbflow.worker.worker", str(slots_fd), str(tape.fd), str(gate_read)]
+    environment = dict.fromkeys(_THREADS, str(share)) | os.environ | {"NBFLOW_WORKER_OF": str(os.getpid())}
+    pid = os.posix_spawn(sys.executable, command, environment)
+    os.close(gate_read)
+    line.begin(pid)
+    return Child(pid, line, tape, gate_write, time.monotonic())
