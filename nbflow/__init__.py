@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from nbflow.errors import NbflowError as NbflowError
     from nbflow.errors import StepFailure as StepFailure
     from nbflow.flow import Flow as Flow
+    from nbflow.jobs import job as job
     from nbflow.model.policy import Retry as Retry
     from nbflow.notebook.extension import load_ipython_extension as load_ipython_extension
     from nbflow.notebook.extension import unload_ipython_extension as unload_ipython_extension
     from nbflow.views import flows as flows
+    from nbflow.views import load as load
     from nbflow.views import queues as queues
     from nbflow.views import run as run
     from nbflow.views import runs as runs
@@ -55,6 +57,8 @@ _HOMES = {
     "each": "nbflow.define.forms",
     "failed": "nbflow.define.forms",
     "flows": "nbflow.views",
+    "job": "nbflow.jobs",
+    "load": "nbflow.views",
     "load_ipython_extension": "nbflow.notebook.extension",
     "queues": "nbflow.views",
     "run": "nbflow.views",
@@ -84,6 +88,8 @@ __all__ = [
     "each",
     "failed",
     "flows",
+    "job",
+    "load",
     "load_ipython_extension",
     "queues",
     "run",
@@ -102,8 +108,22 @@ def __getattr__(name: str) -> Any:
 
     value = getattr(import_module(home), name)
     globals()[name] = value
+    if name in ("Flow", "job"):
+        _meet_the_notebook()
     return value
 
 
+def _meet_the_notebook() -> None:
+    """`import nbflow` in a notebook is enough: cells are followed, errors are short, `%nbflow` is there."""
+    import sys
+
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None:
+        from importlib import import_module
+
+        import_module("nbflow.notebook.extension").load_ipython_extension(shell)
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return ["__version__", *sorted(_HOMES)]

@@ -9,18 +9,18 @@ import os
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from nbflow.define.checked import checked_queue
+from nbflow.define.checked import checked_delay, checked_priority, checked_queue, delay_s
 from nbflow.define.flow import FlowDefinition
-from nbflow.engine import control
+from nbflow.engine import control, deletion, queues
 from nbflow.engine.launch import Launcher, Order
-from nbflow.errors import SecretMissing, TrustError
+from nbflow.errors import CommandRefused, SecretMissing, TrustError
 from nbflow.local.project import Project, find_project
 from nbflow.local.stack import Stack, StackStatus
 from nbflow.model.codec import Codec
@@ -30,14 +30,19 @@ from nbflow.picture.flow_picture import picture_of
 from nbflow.settings import settings
 from nbflow.store.artifacts import StoredArtifacts
 from nbflow.store.connect import Store, translated
-from nbflow.store.index import Index
+from nbflow.store.dust import own_folder
+from nbflow.store.index import Index, RunRow
 from nbflow.store.keys import Keys
+from nbflow.store.log import RunLog
+from nbflow.store.usage import UsageRow, usage
 from nbflow.store.wire import parse_url, shown_url
 from nbflow.watch import frames
 from nbflow.watch.follow import Follower
 from nbflow.watch.run import Run
 
 if TYPE_CHECKING:
+    from nbflow.model.definition import FlowSpec
+    from nbflow.model.policy import Duration
     from nbflow.watch.frames import DataFrame
 
 __all__ = ["Nbflow", "Options", "connect", "current_default", "default", "use"]
@@ -48,15 +53,21 @@ _TABLES = 64
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a run is started, beside its input. `queue` is where all its steps wait, instead of their own."""
+    """How a run is started, beside its input. `queue` and `priority` are where and how all its steps wait, instead of
+    their own; `delay` is a duration, or the moment at which it starts."""
 
     key: str = ""
     tags: tuple[str, ...] = ()
     queue: str = ""
+    priority: int | None = None
+    delay: Duration | datetime | None = None
 
     def __post_init__(self) -> None:
         if self.queue:
             checked_queue(self.queue)
+        if self.priority is not None:
+            checked_priority("The priority of a run", self.priority)
+        checked_delay(self.delay)
 
 
 class Nbflow:
@@ -135,12 +146,19 @@ class Nbflow:
     @cached_property
     def artifacts(self) -> StoredArtifacts:
         """Where large payloads lie."""
-        return StoredArtifacts(self.store.client, self.store.keys.artifact, self.artifact_place)
+        client: Any = self.store.client
+        folder = partial(own_folder, client.execute_command, self.store.keys)
+        return StoredArtifacts(self.store.client, self.store.keys.artifact, self.artifact_place, folder=folder)
 
     @property
     def artifact_place(self) -> str | None:
         """NBFLOW_ARTIFACTS, or a folder of the project where the stack is local."""
         return settings().artifacts or (None if self._url else str(self.project.folder / "artifacts"))
+
+    @property
+    def log(self) -> RunLog:
+        """The events of runs, in the server as it is now."""
+        return RunLog(self.store)
 
     @property
     def follower(self) -> Follower:
@@ -172,37 +190,79 @@ class Nbflow:
 
     def start(self, flow: FlowDefinition, values: Mapping[str, Any], options: Options | None = None) -> Run:
         """Launch a run of the flow as it is defined now. Input, graph and code are checked before anything is written."""
+        template, codec = self._order(flow, options or Options())
+        order = replace(template, input=flow.validate_input(values))
+        return Run(self._launcher.launch(order, codec), self, flow=flow.name)
+
+    def start_many(
+        self, flow: FlowDefinition, inputs: Sequence[Mapping[str, Any]], options: Options | None = None
+    ) -> list[Run]:
+        """Launch a run for each input. The flow is checked and packed once, and all inputs are checked before anything is
+        written. A key would make the runs one, so it is left out."""
+        template, codec = self._order(flow, replace(options or Options(), key=""))
+        orders = [replace(template, input=flow.validate_input(values)) for values in inputs]
+        return [Run(run, self, flow=flow.name) for run in self._launcher.launch_many(orders, codec)]
+
+    def _order(self, flow: FlowDefinition, options: Options) -> tuple[Order, Codec]:
+        """All of an order but its input: the code of the flow as it is now, and what encodes payloads for it."""
         from nbflow.define.bundle import make_bundle
         from nbflow.define.lint import check_startable
         from nbflow.define.plan import compile_plan
 
         check_startable(flow)
-        checked = flow.validate_input(values)
-        spec = flow.spec()
+        spec = deletion.with_retention(flow.spec(), settings().retention)
+        _refuse_late_start(spec, options)
         specs = {step.name: step for step in spec.steps}
         codes = {step.name: (specs[step.name], step.function, step.key) for step in flow.steps()}
         bundle = make_bundle(flow.name, codes, signer=self.signer, project=self.project.root)
         self._warn(bundle.warnings)
         self._remember(bundle.digest, bundle.types)
-        chosen = options or Options()
         order = Order(
             flow.name,
             compile_plan(spec),
             bundle,
-            checked,
+            {},
             picture_of(spec).to_json(),
-            chosen.key,
-            chosen.tags,
-            chosen.queue,
+            options.key,
+            options.tags,
+            options.queue,
+            options.priority,
+            checked_delay(options.delay),
         )
-        codec = Codec(types=bundle.types, signer=self.signer, artifacts=self.artifacts, open_pickles=True)
-        return Run(self._launcher.launch(order, codec), self, flow=flow.name)
+        return order, Codec(types=bundle.types, signer=self.signer, artifacts=self.artifacts, open_pickles=True)
 
     def cancel(self, run_id: str, reason: str = "") -> None:
         """End a run; see `Run.cancel`."""
         from nbflow.engine.launch import who
 
         control.cancel(self.store, run_id, reason, who())
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run that has ended, with what only it refers to; see `Run.delete`."""
+        deletion.delete(self.store, run_id)
+        self._codecs.pop(run_id, None)
+        deletion.sweep_all(self.store, self.artifacts)
+
+    def prune(
+        self, older: Duration = "30d", *, flow: str | None = None, status: str | None = None, dry_run: bool = False
+    ) -> list[RunRow]:
+        """Delete the runs that ended longer ago than that. `dry_run` tells only which they are."""
+        found = list(deletion.prunable(self.index, older, flow=flow, status=status))
+        if not dry_run:
+            deletion.prune(self.store, self.artifacts, found)
+        return found
+
+    def du(self) -> list[UsageRow]:
+        """What takes how much room in the server and beside it."""
+        return usage(self.store, self.artifacts)
+
+    def pause(self, queue: str) -> None:
+        """Let nothing start in a queue, until `resume`. What runs goes on, and what comes waits."""
+        queues.pause(self.store, queue)
+
+    def resume(self, queue: str) -> None:
+        """Let the tasks of a paused queue start; idle workers take them at once."""
+        queues.resume(self.store, queue)
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -291,6 +351,16 @@ class Nbflow:
         """End the local stack: workers end their tasks, the server saves. Whether one was running."""
         self.close()
         return self.stack.down()
+
+
+def _refuse_late_start(spec: FlowSpec, options: Options) -> None:
+    """The deadline counts from the launch: a run that starts after it would never begin."""
+    if spec.deadline_s is not None and delay_s(options.delay) >= spec.deadline_s:
+        raise CommandRefused(
+            f"The start of flow {spec.name!r} is delayed beyond its deadline of {spec.deadline_s:g} s, which counts from "
+            "the launch.",
+            hint="Give a shorter delay, or the flow a longer deadline.",
+        )
 
 
 _default: list[Nbflow] = []

@@ -12,7 +12,8 @@
     │   ├── UnknownRun           no run of that id
     │   ├── KeyTaken             the key's run was started with another input
     │   ├── RunEnded             the run is over
-    │   └── NotEnded             the run is not over yet
+    │   ├── NotEnded             the run is not over yet
+    │   └── StillRunning         it is not over within the time one would wait (a TimeoutError, too)
     ├── StepFailure          user code failed; carries the step and its line
     ├── StoreError           the server; trying again may help
     │   ├── ServerUnreachable    nothing answers at the address
@@ -66,6 +67,7 @@ __all__ = [
     "SignatureMismatch",
     "StepFailure",
     "StepNameTaken",
+    "StillRunning",
     "StoreError",
     "TrustError",
     "UnknownFlow",
@@ -180,6 +182,12 @@ class NotEnded(CommandRefused):
     """The run is not over, and the command needs its end."""
 
     code = "not-ended"
+
+
+class StillRunning(CommandRefused, TimeoutError):
+    """The run is not over within the time that one would wait for it. It goes on."""
+
+    code = "still-running"
 
 
 class StepFailure(NbflowError):

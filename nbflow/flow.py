@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from nbflow import app
@@ -16,6 +16,10 @@ from nbflow.watch import frames
 from nbflow.watch.run import Run
 
 if TYPE_CHECKING:
+    from random import Random
+
+    from nbflow.model.policy import Duration
+    from nbflow.testing.trial import Trial
     from nbflow.watch.frames import DataFrame
 
 __all__ = ["Flow", "LaunchDisabled", "Start", "launches_disabled"]
@@ -62,18 +66,48 @@ class Flow(FlowDefinition):
         return self.start_on(app.default(), Options(), args, values)
 
     def start_many(self, inputs: Sequence[Mapping[str, Any]]) -> list[Run]:
-        """A run for each of the inputs."""
-        return [self.start(**values) for values in inputs]
+        """A run for each of the inputs: the flow is packed once, and all inputs are checked before anything is written."""
+        return self.start_many_on(app.default(), Options(), inputs)
 
     def options(
-        self, *, key: str | None = None, tags: Sequence[str] = (), queue: str | None = None, on: Nbflow | None = None
+        self,
+        *,
+        key: str | None = None,
+        delay: Duration | datetime | None = None,
+        tags: Sequence[str] = (),
+        queue: str | None = None,
+        priority: int | None = None,
+        on: Nbflow | None = None,
     ) -> Start:
         """How to start: `flow.options(key="2026-11", tags=["month"]).start(...)`.
 
-        `key`: the same key with the same input gives the run that has it. `tags` are for finding. `queue` is where all
-        steps of the run wait. `on` is another `Nbflow` than the default one.
+        `key`: the same key with the same input gives the run that has it. `delay`: the run exists at once, and its first
+        steps are queued after this time, or at this moment (a datetime; without a zone it is of this machine's).
+        `tags` are for finding. `queue` and `priority` (-100 to 100, higher first) are where and how all steps of the run
+        wait, instead of their own. `on` is another `Nbflow` than the default one.
         """
-        return Start(self, Options(_checked_key(key), tuple(map(str, tags)), queue or ""), on)
+        return Start(self, Options(_checked_key(key), tuple(map(str, tags)), queue or "", priority, delay), on)
+
+    def test(self, *args: Any, **values: Any) -> Run:
+        """Run it with this input in this process, to its end, without a server: packed, encoded and decided as by `start`,
+        one task after the other, on a clock that jumps over delays."""
+        return self.trial().run(*args, **values)
+
+    def trial(
+        self,
+        *,
+        seed: int | Random | None = None,
+        workers: int = 4,
+        crashes: float = 0.0,
+        start: datetime | None = None,
+    ) -> Trial:
+        """Ways to run it in this process: in an order that a seed decides, with crashes, with other bodies for steps. See
+        `Trial`."""
+        from nbflow.testing.trial import Trial  # noqa: PLC0415 - who starts flows on workers needs none of it
+
+        if _disabled:
+            raise LaunchDisabled(self.name)
+        return Trial(self, seed=seed, workers=workers, crashes=crashes, start=start)
 
     @property
     def last(self) -> Run:
@@ -93,6 +127,12 @@ class Flow(FlowDefinition):
             raise LaunchDisabled(self.name)
         return nbflow.start(self, self.bind_input(args, values), options)
 
+    def start_many_on(self, nbflow: Nbflow, options: Options, inputs: Sequence[Mapping[str, Any]]) -> list[Run]:
+        """What both `start_many` come down to."""
+        if _disabled:
+            raise LaunchDisabled(self.name)
+        return nbflow.start_many(self, inputs, options)
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return flow_mimebundle(self.spec(), self.findings())
 
@@ -109,8 +149,7 @@ class Start:
 
     def start_many(self, inputs: Sequence[Mapping[str, Any]]) -> list[Run]:
         """A run for each of the inputs. A key would make them one, so there is none."""
-        plain = Start(self._flow, replace(self._options, key=""), self._on)
-        return [plain.start(**values) for values in inputs]
+        return self._flow.start_many_on(self._on or app.default(), self._options, inputs)
 
 
 def _checked_key(key: str | None) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Self
@@ -23,6 +24,7 @@ INTERNAL_VARIABLES = frozenset({"NBFLOW_CLIENT_NAME", "NBFLOW_QUEUES", "NBFLOW_W
 """Set by nbflow for the processes it starts; not for people."""
 
 _SECRET_LENGTH = 16
+_DURATION = re.compile(r"(\d+(\.\d+)?(ms|[smhd]))+")
 _SCHEMES = ("redis://", "rediss://", "unix://")
 
 
@@ -36,6 +38,12 @@ def _long_enough(secret: SecretStr) -> SecretStr:
     if len(secret.get_secret_value()) < _SECRET_LENGTH:
         raise ValueError(f"it should have at least {_SECRET_LENGTH} characters; `nbflow secret new` makes one")
     return secret
+
+
+def _duration(text: str) -> str:
+    if text != "never" and not _DURATION.fullmatch(text):
+        raise ValueError("it should be a duration such as 7d, 12h or 1d12h, or never")
+    return text
 
 
 class Settings(BaseSettings):
@@ -79,6 +87,12 @@ class Settings(BaseSettings):
         gt=0.0,
         description="Minutes after which the local server and its workers end, when nothing is connected, running or "
         "scheduled.",
+    )
+
+    retention: Annotated[str, AfterValidator(_duration)] = Field(
+        default="7d",
+        description="How long a run is kept after its end (`12h`, `30d`), where its flow does not say it; `never` removes "
+        "none.",
     )
 
     @model_validator(mode="after")

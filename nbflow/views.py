@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbflow import app
+from nbflow.watch import archived
 from nbflow.watch.run import Run
 
 if TYPE_CHECKING:
     from nbflow.watch.frames import DataFrame
 
-__all__ = ["flows", "queues", "run", "runs", "workers"]
+__all__ = ["flows", "load", "queues", "run", "runs", "workers"]
 
 
 def runs(
@@ -29,6 +31,11 @@ def runs(
 def run(run: str) -> Run:
     """The run of that id, or of the only one that begins so. `UnknownRun` names what is near."""
     return app.default().run(run)
+
+
+def load(path: str | Path) -> Run:
+    """The run in a file that `run.export` wrote, to look at, without a server."""
+    return archived.load(path)
 
 
 def flows() -> DataFrame:

@@ -7,7 +7,9 @@ somebody may listen to. A key of no family, or whose owner is gone, leaks.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from nbflow.store.connect import Store
@@ -35,8 +37,15 @@ class _Check:
             (rf"{self.space}:({OF_A_RUN}):([^:]+)(:.+)?", self._of_a_run),
             (rf"{self.space}:key:([^:]+):(.+)", self._key_of_a_run),
             (rf"{self.space}:(plan|bundle):(\w+)", self._code),
-            (rf"{self.space}:(flows|owners|format|workers|runs:\w+|flows:[^:]+|wake:.+)", self._index),
+            (rf"{self.space}:owners", self._owners),
+            (rf"{self.space}:gone:(.+)", self._gone),
+            (rf"{self.space}:(dying|dust|retire)", self._going),
+            (
+                rf"{self.space}:(flows|queues|format|place|workers|runs:\w+|flows:[^:]+|wake:.+|prio|prio:.+|paused)",
+                self._index,
+            ),
             (rf"{self.space}:slices", self._slices),
+            (rf"{self.space}:timers", self._timers),
             (rf"{self.space}:artifact:(.+)", self._artifact),
             (r"rq:job:(.+)", self._job),
             (r"rq:(?:executions:(.+)|execution:(.+):\d+)", self._record_of_a_job),
@@ -56,6 +65,8 @@ class _Check:
 
     def _of_a_run(self, key: str, kind: str, run: str, _: str | None) -> str:
         status = self._status(run)
+        if status is None and (self._is_going(run) or (kind == "owned" and self._is_starting(run))):
+            return ""
         if status is None:
             return f"there is no run {run}"
         if kind in ONLY_WHILE_IT_RUNS and status in ENDED and not self._is_being_removed(run):
@@ -71,7 +82,41 @@ class _Check:
 
     def _code(self, key: str, kind: str, digest: str) -> str:
         owners = self.text.hget(f"{self.keys.namespace}:owners", f"{kind}:{digest}")
-        return "" if int(owners or 0) > 0 else "no run owns it"
+        is_waiting = self.text.ttl(key) >= 0  # for the launch that uploaded it
+        return "" if int(owners or 0) > 0 or is_waiting else "no run owns it"
+
+    def _owners(self, key: str) -> str:
+        """Law: each count is the number of those who own."""
+        counted = {name: int(count) for name, count in self.text.hgetall(key).items()}
+        wrong = {name for name in counted.keys() | self.owning.keys() if counted.get(name, 0) != self.owning[name]}
+        return f"it counts wrong: {[(name, counted.get(name), self.owning[name]) for name in wrong]}" if wrong else ""
+
+    @cached_property
+    def owning(self) -> Counter[str]:
+        space, found = self.keys.namespace, Counter[str]()
+        for other in (*self.text.scan_iter(f"{space}:run:*"), *self.text.scan_iter(f"{space}:gone:*")):
+            plan, bundle = self.text.hmget(other, "plan", "bundle")
+            found.update([f"plan:{plan}", f"bundle:{bundle}"] if plan else [])
+        for other in self.text.scan_iter(f"{space}:owned:*"):
+            found.update(f"artifact:{digest}" for digest in self.text.smembers(other))
+        return found
+
+    def _gone(self, key: str, run: str) -> str:
+        return "" if self.text.sismember(f"{self.keys.namespace}:dying", run) else "nobody removes what is left of it"
+
+    def _going(self, key: str, name: str) -> str:
+        if name == "dying":
+            lost = [run for run in self.text.smembers(key) if not self._is_going(run)]
+            return f"it names {lost}" if lost else ""
+        runs = self.text.zrange(key, 0, -1) if name == "retire" else []
+        lost = [run for run in runs if self._status(run) is None and not self.text.exists(self.keys.owned(run))]
+        return f"it names {lost}" if lost else ""
+
+    def _is_going(self, run: str) -> bool:
+        return bool(self.text.exists(self.keys.gone(run)))
+
+    def _is_starting(self, run: str) -> bool:
+        return self.text.zscore(self.keys.retire(), run) is not None
 
     def _index(self, key: str, name: str) -> str:
         kind, _, which = name.partition(":")
@@ -86,11 +131,17 @@ class _Check:
         gone = sorted(run for run in runs if self._status(run) is None)
         return f"it names {gone}" if gone else ""
 
+    def _timers(self, key: str) -> str:
+        """A start or a deadline is of a run that has not ended, a retry of a job."""
+        wrong: list[str] = []
+        for entry in self.text.zrange(key, 0, -1):
+            kind, _, of = entry.partition(" ")
+            known = self.text.exists(self.keys.rq_job(of)) if kind == "retry" else self._status(of) == "running"
+            wrong += [] if known else [entry]
+        return f"it names {wrong}" if wrong else ""
+
     def _artifact(self, key: str, digest: str) -> str:
-        owned = any(
-            self.text.sismember(other, digest) for other in self.text.scan_iter(f"{self.keys.namespace}:owned:*")
-        )
-        return "" if owned else "no run owns it"
+        return "" if self.owning[f"artifact:{digest}"] else "no run owns it"
 
     def _job(self, key: str, job: str) -> str:
         run = self.text.hget(key, "run")

@@ -33,16 +33,21 @@ class Machine:
         self.plan = compile_plan(flow)
         self.queues = sorted({step.queue for step in flow.steps}) or ["default"]
         self.leases = 0
-        store.client.hset(
-            store.keys.plan(self.plan.digest), items=[part for pair in self.plan.table.items() for part in pair]
-        )
-        store.client.set(store.keys.bundle("b"), b"bundle")
+        self.upload()
 
-    def launch(self, run: str = "r1", value: str = "{}", key: str = "") -> list[Any]:
+    def upload(self) -> None:
+        parts = [part for pair in self.plan.table.items() for part in pair]
+        self.store.run_script("upload", *parts, kind="plan", digest=self.plan.digest)
+        self.store.run_script("upload", b"bundle", kind="bundle", digest="b")
+
+    def launch(
+        self, run: str = "r1", value: str = "{}", key: str = "", *, queue: str = "", priority: str = "", delay: str = ""
+    ) -> list[Any]:
         start = json.dumps({"input": json.loads(value), "bundle": "b"})
         return self.store.run_script(
             "launch", id=run, flow=self.flow.name, plan=self.plan.digest, bundle="b", sig="s", input=value,
-            inputdigest=value, start=start, key=key, tags="[]", queue="", by="{}",
+            inputdigest=value, start=start, key=key, tags="[]", queue=queue,
+            priority=priority, delay=delay, by="{}",
         )  # fmt: skip
 
     def birth(self, worker: str) -> None:

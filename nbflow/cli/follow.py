@@ -161,8 +161,8 @@ def _steps(view: View, said: dict[str, str]) -> RenderableType:
     head = Text.assemble(
         (plain(view.flow_name), "bold"),
         " ",
-        (view.status, COLOURS.get(view.status, "")),
-        f" · {duration(elapsed_ms(view, now_ms))} · {view.run_id[:8]}",
+        (plain(view.status), COLOURS.get(view.status, "")),
+        f" · {duration(elapsed_ms(view, now_ms))} · {plain(view.run_id[:8])}",
     )
     rows = Table.grid(padding=(0, 2, 0, 0))
     for name, tally in tallies(view).items():

@@ -1,7 +1,7 @@
 """`nbflow`: the commands in one list, and how each of them ends.
 
 A command that worked ends with 0. 2 is wrong usage: an unknown option, flow or run, an input that does not fit. Anything
-else that went wrong is 1, Ctrl-C 130. `nbflow start --follow` tells the run's end: 0, 1, 2 for completed, failed,
+else that went wrong is 1, Ctrl-C 130, a reader that went away 141. `nbflow start --follow` tells the run's end: 0, 1, 2 for completed, failed,
 canceled. Errors are a sentence and a hint on stderr; `--debug` shows tracebacks.
 
 Importing this module loads typer and nothing else that takes time: a command imports what it needs when it runs.
@@ -10,24 +10,45 @@ Importing this module loads typer and nothing else that takes time: a command im
 from __future__ import annotations
 
 import io
+import os
 import sys
 import traceback
 import warnings
 from typing import Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
-from nbflow.cli import doctor, flows, quickstart, runs, secret, stack, start, workers
-from nbflow.cli.terminal import block, plain, warn
+from nbflow.cli import doctor, flows, keep, queues, quickstart, runs, secret, stack, start, workers
+from nbflow.cli.terminal import block, in_commands, plain, warn
 from nbflow.errors import InputInvalid, InternalError, NbflowError, UnknownFlow, UnknownRun
 
 __all__ = ["app", "exit_code", "main"]
 
 PLAIN: dict[str, Any] = {"rich_markup_mode": None}  # rich would cost as much time again for --help
+GONE = 141
+"""What a shell tells of a program that SIGPIPE ended."""
 USAGE = (InputInvalid, UnknownFlow, UnknownRun)
+
+
+class _Commands(typer.core.TyperGroup):
+    """A reader that goes away (`nbflow events … | head`) ends a command in silence, as SIGPIPE would."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, sys.stdout.fileno())  # or Python complains when it flushes at its end
+            sys.exit(GONE)
+
 
 app = typer.Typer(
     name="nbflow",
+    cls=_Commands,
     help="Workflows that live in notebooks: start them, watch them, run the workers.",
     epilog="Settings come from the environment: NBFLOW_REDIS_URL, NBFLOW_SECRET, … `nbflow doctor` looks after all of it.",
     no_args_is_help=True,
@@ -70,6 +91,10 @@ for name, command in (
     ("events", runs.events),
     ("logs", runs.logs),
     ("cancel", runs.cancel),
+    ("delete", keep.delete),
+    ("prune", keep.prune),
+    ("du", keep.du),
+    ("export", keep.export),
     ("worker", workers.worker),
     ("doctor", doctor.doctor),
 ):
@@ -79,6 +104,12 @@ _workers = typer.Typer(help="The workers that live, on any machine.", no_args_is
 _workers.command("list")(workers.list_workers)
 _workers.command("drain")(workers.drain)
 app.add_typer(_workers, name="workers")
+
+_queues = typer.Typer(help="The queues, and which of them are paused.", invoke_without_command=True, **PLAIN)
+_queues.callback()(queues.queues)
+_queues.command("pause")(queues.pause)
+_queues.command("resume")(queues.resume)
+app.add_typer(_queues, name="queues")
 
 _secret = typer.Typer(help="The secret that code is signed with.", no_args_is_help=True, **PLAIN)
 _secret.command("new")(secret.new)
@@ -113,7 +144,7 @@ def _tell(error: Exception) -> None:
     if isinstance(error, NbflowError):
         warn(f"Error: {block(error.message)}")
         if error.hint:
-            warn(f"→ {block(error.hint)}")
+            warn(f"→ {in_commands(error.hint)}")
     else:
         warn(f"Error: {type(error).__name__}: {block(error)}")
     if isinstance(error, InternalError) or not isinstance(error, NbflowError):
@@ -122,7 +153,7 @@ def _tell(error: Exception) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
     if any(_debug):
-        sys.stderr.write(warnings.formatwarning(message, category, *rest[:2]))
+        sys.stderr.write(block(warnings.formatwarning(message, category, *rest[:2])))
     elif issubclass(category, UserWarning):
         warn(f"Warning: {plain(message)}")
 

@@ -49,6 +49,7 @@ def run_record(row: RunRow) -> Record:
         "status": row.status,
         "startedAt": _iso(row.started_ms),
         "endedAt": _iso(row.ended_ms),
+        "dueAt": _iso(row.due_ms),
         "durationMs": took,
         "tags": list(row.tags),
         "key": row.key or None,

@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id, or the beginning of it.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Go on up to the end of the run.")]
-STATUSES = ("running", "completed", "failed", "canceled")
+STATUSES = ("running", "awaiting", "completed", "failed", "canceled")
 
 
 def runs(
@@ -146,6 +146,7 @@ def _show(row: RunRow, view: View, status: str) -> None:
     properties(
         {
             "started": moment(view.started_ms),
+            "due": moment(row.due_ms),
             "by": _who(row),
             "tags": ", ".join(row.tags),
             "key": row.key,

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["start", "wait_for"]
 
+Priority = Annotated[
+    int | None, typer.Option(min=-100, max=100, help="Higher comes first in a queue; instead of the steps' own.")
+]
+
 
 def start(
     flow: Annotated[str, typer.Argument(metavar="FLOW", help="The name of the flow.")],
@@ -32,6 +36,8 @@ def start(
     key: Annotated[str | None, typer.Option(help="The same key with the same input gives the run that has it.")] = None,
     tags: Annotated[list[str] | None, typer.Option("--tag", help="For finding it. May be given several times.")] = None,
     queue: Annotated[str | None, typer.Option(help="Where its steps wait, instead of their own queues.")] = None,
+    priority: Priority = None,
+    delay: Annotated[str | None, typer.Option(help="Start after that time: 30s, 15m, 2h, 1d.")] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Wait, and show it. Exit code 0, 1, 2: completed, failed, canceled.")
     ] = False,
@@ -50,7 +56,7 @@ def start(
 
     with read(source) as opened, default() as nbflow:
         chosen = opened.flow(flow)
-        options = Options(key or "", tuple(tags or ()), queue or "")
+        options = Options(key or "", tuple(tags or ()), queue or "", priority, delay)
         run = nbflow.start(chosen, _values(chosen, typed), options)
         if follow:
             code = wait_for(run, as_json=as_json)
@@ -58,7 +64,8 @@ def start(
         if as_json:
             document({"id": run.id, "flow": run.flow, "status": run.status})
         else:
-            say(f"Run {run.id} of {plain(run.flow)} is started.")
+            when = "is started" if delay is None else f"starts in {plain(delay)}"
+            say(f"Run {run.id} of {plain(run.flow)} {when}.")
 
 
 def wait_for(run: Run, *, as_json: bool = False) -> int:

@@ -7,11 +7,13 @@ Names, payloads and logs come from strangers: control characters and what turns 
 from __future__ import annotations
 
 import json
+import re
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
+
+from nbflow.model.plain import block, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +25,7 @@ __all__ = [
     "console",
     "document",
     "grid",
+    "in_commands",
     "json_line",
     "moment",
     "plain",
@@ -51,29 +54,33 @@ COLOURS = {
 """The colours of words for states; a word that is not here has none."""
 
 _UNWRAPPED = 100_000
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_COMMANDS = {
+    "nbflow.runs()": "`nbflow runs`",
+    "flow.start(...)": "`nbflow start FLOW --from X`",
+    "flow.check()": "`nbflow check X`",
+    "run.wait()": "`nbflow events RUN --follow`",
+    "run.events": "`nbflow events RUN`",
+    "run.logs": "`nbflow logs RUN`",
+    "run.tasks": "`nbflow show RUN`",
+    "run['step']": "`nbflow show RUN`",
+    "run.attempts": "`nbflow show RUN --json`",
+}
+"""What hints say in Python, as a command says it."""
+_PYTHON = re.compile("|".join(rf"(?<![\w.`]){re.escape(said)}(?![\w(`])" for said in _COMMANDS))
 
 
-def plain(text: object) -> str:
-    """One line: what would steer the terminal or break the line is shown as an escape."""
-    spelled = str(text)
-    if spelled.isascii() and spelled.isprintable():
-        return spelled
-    return "".join(map(_harmless, spelled))
-
-
-def block(text: object) -> str:
-    """The same for a text of several lines, which it keeps."""
-    return "\n".join(plain(line.expandtabs(4)) for line in str(text).split("\n"))
+def in_commands(hint: str) -> str:
+    """A hint in the words of the command line."""
+    return _PYTHON.sub(lambda found: _COMMANDS[found[0]], hint)
 
 
 def say(text: str = "") -> None:
-    print(text, flush=True)
+    print(block(text), flush=True)
 
 
 def warn(text: str) -> None:
     """To stderr: it is not what was asked for."""
-    print(text, file=sys.stderr, flush=True)
+    print(block(text), file=sys.stderr, flush=True)
 
 
 def document(value: object) -> None:
@@ -132,8 +139,3 @@ def properties(rows: Mapping[str, Any]) -> None:
     """Names and values, one a line; what is empty is left out."""
     kept = [(name, value) for name, value in rows.items() if value not in (None, "", ())]
     table(("", ""), kept)
-
-
-def _harmless(char: str) -> str:
-    unsafe = char in _TURNING or unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
-    return char.encode("unicode_escape").decode("ascii") if unsafe else char

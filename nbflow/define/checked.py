@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
+import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from nbflow.define.forms import subscriptions_of
 from nbflow.errors import DefinitionError, nearest
 from nbflow.model.definition import is_topic_name
 from nbflow.model.ids import is_queue_name, is_step_name
-from nbflow.model.policy import Duration, Retry, seconds
+from nbflow.model.policy import LONGEST_S, Duration, Retry, seconds
 
 __all__ = [
     "checked_choice",
     "checked_count",
+    "checked_delay",
     "checked_emits",
     "checked_flow",
     "checked_name",
+    "checked_priority",
     "checked_queue",
+    "checked_retention",
     "checked_retry",
     "checked_timeout",
+    "delay_s",
     "first_line",
     "result_name",
 ]
 
+HIGHEST_PRIORITY = 100
 MIN_TIMEOUT_S = 0.01
 _FLOW_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,99}", re.ASCII)
 
 
 def checked_flow(name: str) -> str:
-    if not _FLOW_NAME.fullmatch(name):
+    if not isinstance(name, str) or not _FLOW_NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance]
         message = f"A flow cannot be called {name!r}."
         raise DefinitionError(message, hint="Use at most 100 letters, digits, '_', '-' and '.'.")
     return name
@@ -47,6 +55,13 @@ def checked_count(what: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise DefinitionError(f"{what}={value!r} is not possible.", hint="Give a whole number of at least 1.")
     return value
+
+
+def checked_retention(retention: Duration | None) -> float | None:
+    """Seconds, infinity for "never", or None where nothing is said."""
+    if retention is None or retention == "never":
+        return None if retention is None else math.inf
+    return seconds(retention, "The retention of a flow")
 
 
 def checked_name(function: Callable[..., Any], name: str | None) -> str:
@@ -82,6 +97,39 @@ def checked_queue(queue: str) -> str:
         message = f"A queue cannot be called {queue!r}."
         raise DefinitionError(message, hint="Use at most 100 letters, digits, '_', '-' and '.', such as 'default'.")
     return queue
+
+
+def checked_priority(what: str, priority: int) -> int:
+    """A priority, or a DefinitionError."""
+    is_number = isinstance(priority, int) and not isinstance(priority, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_number or abs(priority) > HIGHEST_PRIORITY:
+        message = f"{what} cannot be {priority!r}."
+        raise DefinitionError(message, hint="Give a whole number from -100 to 100; higher comes first, 0 is usual.")
+    return priority
+
+
+def checked_delay(delay: Duration | datetime | None) -> str:
+    """A delay as the server takes it: milliseconds from then on, or `@` and a moment. A DefinitionError for one that is
+    negative, or a moment that is over."""
+    if isinstance(delay, datetime):
+        wait_s = delay_s(delay)
+        if not 0 <= wait_s <= LONGEST_S:
+            said = "which is over" if wait_s < 0 else "in more than a year"
+            message = f"The start cannot be at {delay.isoformat()}, {said}."
+            raise DefinitionError(message, hint="Give a moment to come, at most a year from now, or no delay.")
+        return f"@{round(delay.timestamp() * 1000)}"
+    wait_s = 0.0 if delay is None else seconds(delay, "The delay of a start")
+    return str(round(wait_s * 1000)) if wait_s else ""
+
+
+def delay_s(delay: Duration | datetime | None) -> float:
+    """Seconds from now on. A datetime without a zone is of this machine's."""
+    if isinstance(delay, datetime):
+        try:
+            return delay.timestamp() - time.time()
+        except (ValueError, OverflowError, OSError):  # the first and the last years have no timestamp everywhere
+            return math.copysign(math.inf, delay.year - 2000)
+    return 0.0 if delay is None else seconds(delay, "The delay of a start")
 
 
 def checked_retry(step: str, retry: Retry | None) -> Retry | None:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-__all__ = ["never_fits", "spelled"]
+__all__ = ["holds_no_elements", "never_fits", "spelled"]
 
 _SCALARS: Final = (
     bool, int, float, complex, str, bytes, bytearray, decimal.Decimal, enum.Enum, pathlib.PurePath, uuid.UUID,
@@ -42,6 +42,12 @@ def never_fits(sent: Any, expected: Any) -> bool:
     if _never_becomes(sent_class, expected_class):
         return True
     return _kind(sent_class) == _kind(expected_class) == "sequence" and _elements_never_fit(sent, expected)
+
+
+def holds_no_elements(annotation: Any) -> bool:
+    """Whether a value of that annotation is certainly one thing, and no list of things."""
+    cls = _class(_bare(annotation))
+    return cls is not None and len(_options(_bare(annotation))) == 1 and _kind(cls) in ("none", "scalar", "model")
 
 
 def spelled(annotation: Any) -> str:
@@ -82,6 +88,8 @@ def _never_becomes(sent: type[Any], expected: type[Any]) -> bool:
     kinds = _kind(sent), _kind(expected)
     if kinds[1] == "model":
         return kinds[0] in ("none", "other", "sequence") or (kinds[0] == "model" and _is_strict_model(expected))
+    if kinds == ("scalar", "scalar"):  # pydantic makes numbers of text, but never text of numbers
+        return issubclass(expected, str | bytes) and issubclass(sent, bool | int | float | complex)
     if kinds[0] == kinds[1]:
         return kinds[0] == "other"
     return not (kinds[0] == "other" and issubclass(sent, collections.abc.Sized) and kinds[1] == "mapping")

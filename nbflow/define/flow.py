@@ -18,7 +18,9 @@ from nbflow.define.checked import (
     checked_emits,
     checked_flow,
     checked_name,
+    checked_priority,
     checked_queue,
+    checked_retention,
     checked_retry,
     checked_timeout,
     first_line,
@@ -44,7 +46,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-KEYWORDS = ("name", "emits", "key", "queue", "doc", "retry", "timeout")
+KEYWORDS = ("name", "emits", "key", "queue", "doc", "retry", "timeout", "priority")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,7 @@ class StepDeclaration:
     doc: str = ""
     retry: Retry | None = None
     timeout_s: float | None = None
+    priority: int = 0
     cell: CellId | None = None
 
     @property
@@ -106,7 +109,7 @@ class FlowDefinition:
     `result` names the step whose result is the run's; `queue` is where steps wait that name no queue of their own.
     A run ends as failed, and what is unfinished of it is canceled, at the first final failure of a step that nobody
     answers for with `on_failure="cancel"`, when it has taken longer than `deadline`, and when its maps have made more
-    than `max_tasks` tasks.
+    than `max_tasks` tasks. An ended run is kept for `retention`, or for ever with "never"; else as NBFLOW_RETENTION says.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class FlowDefinition:
         on_failure: Literal["continue", "cancel"] = "continue",
         deadline: Duration | None = None,
         max_tasks: int = MAX_TASKS,
+        retention: Duration | None = None,
     ) -> None:
         self.name = checked_flow(name)
         self._input: FlowInput | None = None
@@ -128,6 +132,7 @@ class FlowDefinition:
                 checked_choice("on_failure", on_failure, ("continue", "cancel")),
                 None if deadline is None else seconds(deadline, "The deadline of a flow"),
                 checked_count("max_tasks", max_tasks),
+                checked_retention(retention),
             )
         )
         self._record.handle = self
@@ -156,6 +161,7 @@ class FlowDefinition:
         doc: str | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
+        priority: int = 0,
     ) -> StepDecorator: ...
     def entry(self, function: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:
         """Declare a step that subscribes to nothing. Its parameters and defaults are the flow's input."""
@@ -175,6 +181,7 @@ class FlowDefinition:
         doc: str | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
+        priority: int = 0,
     ) -> StepDecorator: ...
     @overload
     def step(self, function: Callable[P, R], /) -> StepFunction[P, R]: ...
@@ -191,6 +198,7 @@ class FlowDefinition:
         doc: str | None = None,
         retry: Retry | None = None,
         timeout: Duration | None = None,
+        priority: int = 0,
     ) -> StepDecorator: ...
     def step(self, first: Any = None, /, *, subscribes: Any = None, **keywords: Any) -> Any:
         """Declare a step: `@flow.step(each(parse), key=...)`. What it subscribes to is a topic, a step, a form, or a
@@ -315,6 +323,7 @@ def _declare(
     doc: str | None = None,
     retry: Retry | None = None,
     timeout: Duration | None = None,
+    priority: int = 0,
 ) -> StepDeclaration:
     called = checked_name(function, name)
     within = tuple(subscription.within(flow) for subscription in subscriptions)
@@ -332,6 +341,7 @@ def _declare(
         first_line(function) if doc is None else doc,
         checked_retry(called, retry),
         None if timeout is None else checked_timeout(called, timeout),
+        checked_priority(f"The priority of step {called!r}", priority),
         registry.here(),
     )
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from nbflow.define.annotations import hints_of, is_context, parameters_of
-from nbflow.define.fits import never_fits, spelled
+from nbflow.define.annotations import MISSING, hints_of, is_context, parameters_of, result_type
+from nbflow.define.fits import holds_no_elements, never_fits, spelled
 from nbflow.define.graph import source_key
 from nbflow.define.leaks import leaks
 from nbflow.define.returns import ReturnTypes, emits_by_hand
@@ -261,6 +261,17 @@ def _types_that_do_not_fit(subject: _Subject) -> Iterator[Finding]:
                     f"and gets {spelled(received[topic])}."
                 )
                 yield Finding("types-do-not-fit", "warning", step.name, message, "Change one of the two annotations.")
+        yield from _maps_over_one_thing(subject, step)
+
+
+def _maps_over_one_thing(subject: _Subject, step: StepSpec) -> Iterator[Finding]:
+    for topic in step.each:
+        kind, _, source = topic.partition(":")
+        result = result_type(subject.functions[source]) if kind == "each" and source in subject.functions else MISSING
+        if result is not MISSING and holds_no_elements(result):
+            message = f"{step.name!r} maps over {source!r}, which returns {spelled(result)}."
+            hint = "Return a list, one element for each task, or subscribe to it without each."
+            yield Finding("types-do-not-fit", "warning", step.name, message, hint)
 
 
 def _unresolved(subject: _Subject) -> Iterator[Finding]:

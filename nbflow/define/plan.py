@@ -7,6 +7,7 @@ The table is a hash, read field by field, never whole:
     cycle:<i>  the steps of a cycle and how many steps outside feed it
     from:<s>   the steps before s
     entries leaves steps closed cycles   names of steps; topics that nobody emits; numbers of the cycles
+    kept       topics of which payloads or indexes are kept, for who removes a run
 
 The worker reads a `Route` of the same flow instead: which emissions of a step anybody wants.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -124,6 +126,7 @@ def compile_plan(flow: FlowSpec) -> Plan:
     topics = _topics(wiring)
     for topic, entry in topics.items():
         table[f"on:{topic}"] = entry
+    table["kept"] = _kept(flow, topics)
     for position, step in enumerate(flow.steps):
         table[f"step:{step.name}"] = _step(wiring, step, position, watched, topics)
         table[f"from:{step.name}"] = list(dict.fromkeys(wiring.before(step)))
@@ -136,11 +139,19 @@ def compile_plan(flow: FlowSpec) -> Plan:
     return Plan(text, digest)
 
 
+def _kept(flow: FlowSpec, topics: dict[str, dict[str, Any]]) -> list[str]:
+    """Topics for which a run has a key of payloads or of indexes."""
+    joined = [f"@{step.name}" for step in flow.steps if len(step.each) > 1]
+    return sorted(topic for topic, entry in topics.items() if "keep" in entry or "order" in entry) + joined
+
+
 def _limits(flow: FlowSpec) -> dict[str, int]:
     """What ends a run before its time."""
     limits = {"tasks": flow.max_tasks}
     if flow.on_failure == "cancel":
         limits["cancel"] = 1
+    if flow.retention_s is not None and math.isfinite(flow.retention_s):
+        limits["retention"] = round(flow.retention_s * 1000)
     if flow.deadline_s is not None:
         limits["deadline"] = round(flow.deadline_s * 1000)
     return limits
@@ -239,6 +250,8 @@ def _step(wiring: _Wiring, step: StepSpec, position: int, watched: set[str], top
         entry |= {"each": list(each), "order": each[0] if len(each) == 1 else f"@{step.name}"}
     if step.has_key:
         entry["key"] = 1
+    if step.priority:
+        entry["priority"] = step.priority
     if step.retry is not None and step.retry.wants(TimeoutError(), 1):  # what the script needs after a kill
         entry["retry"] = [
             step.retry.max_attempts,

@@ -67,6 +67,7 @@ class FlowSettings:
     on_failure: str = "continue"
     deadline_s: float | None = None
     max_tasks: int = MAX_TASKS
+    retention_s: float | None = None
 
 
 class FlowRecord:
@@ -157,6 +158,7 @@ class FlowRecord:
             chosen.result,
             on_failure=chosen.on_failure,
             deadline_s=chosen.deadline_s,
+            retention_s=chosen.retention_s,
             max_tasks=chosen.max_tasks,
         )
 
@@ -164,8 +166,7 @@ class FlowRecord:
         if old.cell is None or new.cell is None or old.cell.cell == new.cell.cell:
             return
         message = (
-            f"Step {new.name!r} of flow {self.name!r} is defined in another cell "
-            f"(cell {old.cell.cell}) than this one (cell {new.cell.cell})."
+            f"Step {new.name!r} of flow {self.name!r} is defined in another cell already (or was, in one that is gone)."
         )
         hint = f"Rename one of the two, or take the other out with flow.forget({new.name!r}) and run this cell again."
         raise StepNameTaken(message, hint=hint)
@@ -181,6 +182,7 @@ def _step_spec(step: StepDeclaration, mapped: set[str], queue: str) -> StepSpec:
         doc=step.doc,
         retry=step.retry,
         timeout_s=step.timeout_s,
+        priority=step.priority,
     )
 
 

@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ from nbflow.model.ids import RunId, new_run_id
 from nbflow.model.runs import run_signature_parts
 from nbflow.model.signing import Signer
 from nbflow.store.connect import Store, translated
+from nbflow.store.owners import Owner, owned_by
 from nbflow.store.wire import shown_url
 
 __all__ = ["Launcher", "Order", "who"]
 
 GRAPH_INLINE = 4096
+BATCH = 100
+"""So many launches go to the server at once: nobody waits longer than they take."""
 FULL_AT = 0.9
 """The part of maxmemory from which on nothing is started (in `launch.lua` too)."""
 
@@ -43,6 +47,19 @@ class Order:
     key: str = ""
     tags: tuple[str, ...] = ()
     queue: str = ""
+    priority: int | None = None
+    delay: str = ""
+    """As `launch.lua` takes it: milliseconds from then on, or `@` and a moment in milliseconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A run that is about to be launched: what the script is given, and the artifacts of its input."""
+
+    order: Order
+    run: RunId
+    named: dict[str, Any]
+    staged: StagedArtifacts | None
 
 
 class Launcher:
@@ -54,37 +71,75 @@ class Launcher:
     def launch(self, order: Order, codec: Codec) -> RunId:
         """The id of the run. The same key with the same input gives the id of the run that has it; with another input
         KeyTaken. Nothing of a run exists before the script that makes all of it."""
+        return self._launch(self._prepared(order, codec))
+
+    def launch_many(self, orders: Sequence[Order], codec: Codec) -> list[RunId]:
+        """The same for many orders of one code, in few round trips. The first one brings the code along. A server that
+        becomes full on the way ends it: the runs before that are launched, and the error says how many."""
+        runs = [self.launch(order, codec) for order in orders[:1]]
+        for at in range(1, len(orders), BATCH):
+            refused = self._launch_batch([self._prepared(order, codec) for order in orders[at : at + BATCH]], runs)
+            if refused is not None:
+                refused.message += f" {len(runs)} of {len(orders)} runs were started."
+                raise refused
+        return runs
+
+    def _launch_batch(self, batch: list[_Prepared], runs: list[RunId]) -> StoreError | None:
+        """Adds the runs that were launched, and gives the first refusal."""
+        refused: StoreError | None = None
+        for one in batch:
+            self._own(one.run, one.staged)
+        replies: list[Any] = self._store.run_script_many("launch", [one.named for one in batch])
+        for one, reply in zip(batch, replies, strict=True):
+            try:
+                failed = isinstance(reply, Exception)  # said again alone: it is loaded then, or tells what is wrong
+                runs.append(self._launch(one) if failed else self._settled(one, reply))
+            except StoreError as error:
+                refused = refused or error
+        return refused
+
+    def _prepared(self, order: Order, codec: Codec) -> _Prepared:
         staged = None if codec.artifacts is None else StagedArtifacts(codec.artifacts)
         writer = Codec(types=codec.types, signer=codec.signer, artifacts=staged)
         text = writer.encode(dict(order.input), name="input")
-        graph = self._graph(order, writer)
         run = new_run_id()
+        return _Prepared(order, run, self._named(order, run, text, self._graph(order, writer)), staged)
+
+    def _launch(self, prepared: _Prepared) -> RunId:
+        run, staged = prepared.run, prepared.staged
         try:
             self._own(run, staged)
-            reply = self._say(order, run, text, graph)
+            reply = self._say(prepared)
         except StoreError as error:
             if not isinstance(error, ServerUnreachable):  # then it may have been launched
                 self._disown(run, staged)
             raise
+        return self._settled(prepared, reply)
+
+    def _settled(self, prepared: _Prepared, reply: list[Any]) -> RunId:
+        """The run, once the script has answered: ours, or the one that has the key."""
+        if reply[0] == b"MISSING":  # it went while we launched
+            return self._launch(prepared)
         if reply[0] in (b"KEY", b"FULL"):
-            self._disown(run, staged)
-            return self._refused(order, reply)
-        return run
+            self._disown(prepared.run, prepared.staged)
+            return self._refused(prepared.order, reply)
+        return prepared.run
 
     def _own(self, run: RunId, staged: StagedArtifacts | None) -> None:
         """The run owns its artifacts before they are there: nobody takes them for forgotten."""
         if staged is None or not staged.digests:
             return
         self._check_room(staged.size)
+        owner = Owner(run, partial(self._store.run_script, "own"), is_launched=False)
         with translated(self._store.url):
-            self._store.client.sadd(self._store.keys.owned(run), *staged.digests)
-            staged.flush()
+            staged.flush(partial(owned_by, owner))
 
     def _disown(self, run: RunId, staged: StagedArtifacts | None) -> None:
-        """Nothing came of the run. Its artifacts stay: another run may have the same by now."""
+        """Nothing came of the run, and it owns nothing any more."""
         if staged is not None:
             with contextlib.suppress(StoreError), translated(self._store.url):
-                self._store.client.delete(self._store.keys.owned(run))
+                self._store.text.zadd(self._store.keys.retire(), {run: 0}, xx=True)
+                self._store.run_script("retire")
 
     def _check_room(self, size: int) -> None:
         """Refuse before anything is sent what the script would refuse after it: code and artifacts lie there by then."""
@@ -102,10 +157,10 @@ class Launcher:
             hint="Give it more memory, or remove what it need not keep, then start again.",
         )
 
-    def _say(self, order: Order, run: RunId, text: str, graph: str) -> list[Any]:
-        named = self._named(order, run, text, graph)
+    def _say(self, prepared: _Prepared) -> list[Any]:
+        order = prepared.order
         for _ in range(3):
-            reply = self._store.run_script("launch", **named)
+            reply = self._store.run_script("launch", **prepared.named)
             if reply[0] != b"MISSING":
                 return reply
             self._check_room(len(order.bundle.blob))
@@ -117,9 +172,10 @@ class Launcher:
         parts = run_signature_parts(
             run, order.flow, plan=order.plan.digest, bundle=order.bundle.digest, input_digest=digest, queue=order.queue
         )
+        by = json.dumps(who())
         start = (
             f'{{"input":{text},"bundle":"{order.bundle.digest}","fingerprints":{json.dumps(order.bundle.fingerprints)},'
-            f'"graph":{graph},"by":{json.dumps(who())}}}'
+            f'"graph":{graph},"by":{by}}}'
         )
         return {
             "id": run,
@@ -133,7 +189,9 @@ class Launcher:
             "key": order.key,
             "tags": json.dumps(order.tags),
             "queue": order.queue,
-            "by": json.dumps(who()),
+            "priority": "" if order.priority is None else order.priority,
+            "delay": order.delay,
+            "by": by,
         }
 
     def _graph(self, order: Order, codec: Codec) -> str:
@@ -147,14 +205,11 @@ class Launcher:
         return json.dumps(ref, separators=(",", ":"))
 
     def _upload(self, order: Order, what: str) -> None:
-        with translated(self._store.url):
-            if what == "plan":
-                self._store.client.hset(
-                    self._store.keys.plan(order.plan.digest),
-                    items=[part for pair in order.plan.table.items() for part in pair],
-                )
-            else:
-                self._store.client.set(self._store.keys.bundle(order.bundle.digest), order.bundle.blob)
+        if what == "plan":
+            parts = [part for pair in order.plan.table.items() for part in pair]
+            self._store.run_script("upload", *parts, kind="plan", digest=order.plan.digest)
+        else:
+            self._store.run_script("upload", order.bundle.blob, kind="bundle", digest=order.bundle.digest)
 
     def _refused(self, order: Order, reply: list[Any]) -> RunId:
         if reply[0] == b"FULL":

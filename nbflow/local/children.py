@@ -87,6 +87,8 @@ class Tended:
     def tend(self, now: float) -> bool:
         """Whether it had ended and was started again. `now` is by `time.monotonic`."""
         if self.child.ended() is None:
+            if now - self.child.started > _HEALTHY_S:
+                self.failures = 0
             return False
         if not self._not_before:
             self.failures = 0 if now - self.child.started > _HEALTHY_S else self.failures + 1

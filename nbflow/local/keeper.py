@@ -157,7 +157,8 @@ class Keeper:
         self._leaving = [child for child in self._leaving if child.ended() is None]
         changed = self._server.tend(now)
         if self._supervisor is not None:
-            changed = self._supervisor.tend(now) or changed
+            before = self._supervisor.failures
+            changed = self._supervisor.tend(now) or changed or before != self._supervisor.failures
         if changed:
             self._write_record()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -84,10 +85,11 @@ class StagedArtifacts:
     def get(self, digest: str) -> Blob:
         return self._waiting[digest][0] if digest in self._waiting else self._store.get(digest)
 
-    def flush(self) -> None:
-        """Put what waits into the store."""
+    def flush(self, through: Callable[[ArtifactStore], ArtifactStore] = lambda store: store) -> None:
+        """Put what waits into the store, or through something before it."""
+        store = through(self._store)
         for digest, (blob, ref) in self._waiting.items():
-            self._store.put(digest, blob, ref)
+            store.put(digest, blob, ref)
         self._waiting.clear()
 
 

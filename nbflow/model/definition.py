@@ -62,6 +62,7 @@ class StepSpec:
     doc: str = ""
     retry: Retry | None = None
     timeout_s: float | None = None
+    priority: int = 0
 
     @property
     def is_entry(self) -> bool:
@@ -80,7 +81,8 @@ class StepSpec:
 @dataclass(frozen=True, slots=True)
 class FlowSpec:
     """A flow as the engine knows it. `steps` are in the order of their definition. `on_failure` is `continue` or `cancel`;
-    passing `deadline_s` or `max_tasks` (tasks of mapped steps) ends a run as failed."""
+    passing `deadline_s` or `max_tasks` (tasks of mapped steps) ends a run as failed. An ended run is kept for `retention_s`
+    (infinity: for ever; None: as the settings say)."""
 
     name: str
     steps: tuple[StepSpec, ...]
@@ -88,6 +90,7 @@ class FlowSpec:
     on_failure: str = "continue"
     deadline_s: float | None = None
     max_tasks: int = MAX_TASKS
+    retention_s: float | None = None
 
     def step(self, name: str) -> StepSpec:
         return next(step for step in self.steps if step.name == name)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from nbflow.errors import DefinitionError
 
-__all__ = ["Duration", "Retry", "RetryLater", "seconds"]
+__all__ = ["LONGEST_S", "Duration", "Retry", "RetryLater", "seconds"]
 
 Duration = float | timedelta | str
 """Seconds, a timedelta, or text such as `"500ms"`, `"30s"`, `"15m"`, `"2h"`, `"1d"`, `"1h30m"`."""

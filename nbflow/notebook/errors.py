@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from nbflow.errors import InternalError, NbflowError, StepFailure
-from nbflow.picture.style import clean
+from nbflow.model.plain import block, plain
 
 __all__ = ["Line", "install", "short_error", "uninstall", "user_lines"]
 
@@ -61,11 +61,11 @@ def user_lines(traceback: str) -> list[Line]:
 def short_error(error: NbflowError, *, colours: bool = True) -> list[str]:
     """The rows of the block that a cell shows for the error."""
     paint = _painted if colours else _unpainted
-    rows = [f"{paint(type(error).__name__, _RED)}: {_safe(error.message)}"]
+    rows = [f"{paint(type(error).__name__, _RED)}: {block(error.message)}"]
     if isinstance(error, StepFailure):
         rows += _failed_step(error, paint)
     if error.hint:
-        rows += [f"{paint('→', _BOLD)} {_safe(error.hint)}"]
+        rows += [f"{paint('→', _BOLD)} {block(error.hint)}"]
     if isinstance(error, StepFailure) and error.traceback:
         rows += [paint("%tb shows the whole traceback.", _DIM)]
     elif isinstance(error, InternalError):
@@ -81,18 +81,18 @@ def _failed_step(error: StepFailure, paint: Callable[[str, str], str]) -> list[s
         rows.append(f"  {paint(_where(line, error.step), _BOLD if is_last else _DIM)}")
         if line.source:
             sign = paint("❱", _RED) if is_last else " "
-            rows.append(f"  {sign} {_safe(line.source)}")
+            rows.append(f"  {sign} {plain(line.source)}")
     reason = error.error.strip()
     if reason and reason not in error.message:
-        rows.append(f"  {_safe(reason)}")
+        rows.append(f"  {block(reason)}")
     return rows
 
 
 def _where(line: Line, step: str) -> str:
     function = f", in {line.function}" if line.function else ""
     if line.is_in_cell:
-        return _safe(f"line {line.line} of the cell of {step!r}{function}")
-    return _safe(f"{PurePath(line.file).name}, line {line.line}{function}")
+        return plain(f"line {line.line} of the cell of {step!r}{function}")
+    return plain(f"{PurePath(line.file).name}, line {line.line}{function}")
 
 
 def install(shell: Any) -> None:
@@ -147,13 +147,8 @@ def _handle(
 def _let_tb_show_all(error: StepFailure, shell: Any, traceback: TracebackType | None) -> None:
     """`%tb` asks the exception for its rows: the worker's traceback, then the cell's own."""
     here = shell.InteractiveTB.structured_traceback(type(error), error, traceback, tb_offset=1)
-    whole = ["In the worker:", _safe(error.traceback.rstrip()), "", "Here:", *here]
+    whole = ["In the worker:", block(error.traceback.rstrip()), "", "Here:", *here]
     error._render_traceback_ = partial(list, whole)  # type: ignore[attr-defined]  # it pickles, a lambda would not
-
-
-def _safe(text: str) -> str:
-    """Text without what would steer the terminal."""
-    return clean(text).replace("\r", "\ufffd")
 
 
 def _painted(text: str, colour: str) -> str:

@@ -18,6 +18,7 @@ from IPython.core.magic import Magics, line_magic, magics_class
 
 from nbflow.define import registry
 from nbflow.errors import nearest
+from nbflow.model.plain import block
 from nbflow.picture.style import duration
 from nbflow.settings import settings
 
@@ -122,7 +123,7 @@ COMMANDS = {
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(block(text) + "\n")
 
 
 def _usage() -> str:

@@ -6,18 +6,16 @@ file once a process. It calls a client it is given and translates none of that c
 
 from __future__ import annotations
 
-import contextlib
-import mmap
-import os
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from nbflow.errors import ArtifactMissing, NbflowError, PayloadError, SignatureMismatch, StoreError
-from nbflow.model.artifacts import Blob, digest_of
+from nbflow.errors import ArtifactMissing, PayloadError
+from nbflow.model.artifacts import Blob
+from nbflow.store.shelves import Shelf, shelf_at, verified
 
 __all__ = ["BlobCache", "RedisClient", "StoredArtifacts"]
 
@@ -36,9 +34,17 @@ class RedisClient(Protocol):
     def delete(self, *names: str) -> Any: ...
 
 
+class Owning(Protocol):
+    """Whoever is to own an artifact before its bytes are written (see `owners.py`)."""
+
+    def own(self, digest: str, *blob: bytes) -> bool: ...
+    def confirm(self, digest: str) -> None: ...
+
+
 class StoredArtifacts:
     """The artifact store of a namespace. `key` spells the Redis key of a digest; `directory` is a directory or a URL
-    that every worker reaches, or None: then nothing beyond `limit` bytes can be stored."""
+    that every worker reaches, or None: then nothing beyond `limit` bytes can be stored. `folder` names the namespace's
+    own folder there, once it is needed: others may use the same place, and count for themselves."""
 
     def __init__(
         self,
@@ -46,12 +52,15 @@ class StoredArtifacts:
         key: Callable[[str], str],
         directory: str | Path | None = None,
         *,
+        folder: Callable[[], str] = lambda: "",
         limit: int = _LIMIT,
         cache_bytes: int = _CACHE_BYTES,
     ) -> None:
         self._client = client
         self._key = key
-        self._shelf = _shelf(directory)
+        self._directory, self._folder = directory, folder
+        if directory:
+            shelf_at(directory)  # what is no place at all is refused now
         self._limit = limit
         self._cache = BlobCache(cache_bytes)
 
@@ -63,6 +72,17 @@ class StoredArtifacts:
         elif size <= _ASK_FIRST_ABOVE or not self._client.exists(self._key(digest)):
             self._client.set(self._key(digest), bytes(blob))
 
+    def put_owned(self, owner: Owning, digest: str, blob: Blob) -> None:
+        """The same for an owner, which owns the digest before its bytes are written."""
+        size = len(blob)
+        if size > self._limit:
+            place = self._place(size)
+            owner.own(digest)
+            place.put(digest, blob)
+            owner.confirm(digest)
+        elif size <= _ASK_FIRST_ABOVE or not owner.own(digest):
+            owner.own(digest, bytes(blob))
+
     def get(self, digest: str) -> Blob:
         """The bytes, verified. ArtifactMissing if they are neither in Redis nor in the artifact store."""
         cached = self._cache.get(digest)
@@ -70,7 +90,7 @@ class StoredArtifacts:
             return cached
         raw: bytes | None = self._client.get(self._key(digest))
         if raw is not None:
-            self._cache.put(digest, _verified(digest, raw))
+            self._cache.put(digest, verified(digest, raw))
             return raw
         blob = self._shelf.get(digest) if self._shelf else None
         if blob is None:
@@ -86,7 +106,42 @@ class StoredArtifacts:
         if self._shelf:
             self._shelf.delete(digest)
 
-    def _place(self, size: int) -> _Directory | _Remote:
+    # -- sweeping (see `dust.py`) -----------------------------------------------------------------------------------
+
+    @property
+    def has_place(self) -> bool:
+        """Whether there is a directory or a URL beside the server."""
+        return bool(self._directory)
+
+    def set_aside(self, digest: str) -> None:
+        """Give the bytes another name, under which only sweepers and a reader in need look."""
+        self._cache.drop(digest)
+        if self._shelf:
+            self._shelf.set_aside(digest)
+
+    def put_back(self, digest: str) -> None:
+        """Somebody owns them after all."""
+        if self._shelf:
+            self._shelf.put_back(digest)
+
+    def drop_aside(self, digest: str) -> None:
+        """Nobody does: remove what was set aside, by whichever sweeper."""
+        if self._shelf:
+            self._shelf.drop_aside(digest)
+
+    def strays(self, older_s: float) -> list[str]:
+        """Artifacts beside the server that nobody has written lately. What a killed writer left half done is removed."""
+        return self._shelf.strays(older_s) if self._shelf else []
+
+    def size_of_place(self) -> tuple[int, int] | None:
+        """How many artifacts lie beside the server, and how many bytes."""
+        return self._shelf.size() if self._shelf else None
+
+    @cached_property
+    def _shelf(self) -> Shelf | None:
+        return shelf_at(self._directory, self._folder()) if self._directory else None
+
+    def _place(self, size: int) -> Shelf:
         if self._shelf is None:
             raise PayloadError(
                 f"An artifact of {size / 1e6:.0f} MB is too large for Redis (limit {self._limit / 1e6:.0f} MB), and "
@@ -134,137 +189,3 @@ class BlobCache:
 
     def __len__(self) -> int:
         return len(self._blobs)
-
-
-class _Directory:
-    """A directory: `<2 digits>/<digest>`, written whole or not at all."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._verified: set[str] = set()
-
-    def put(self, digest: str, blob: Blob) -> None:
-        path = self._path(digest)
-        try:
-            if path.exists() and path.stat().st_size == len(blob):
-                return
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._write(path, blob)
-        except OSError as error:
-            raise StoreError(
-                f"The artifact store {self._root} cannot be written: {error}.",
-                hint="Check that it exists, is writable and has room (NBFLOW_ARTIFACTS).",
-            ) from error
-
-    def _write(self, path: Path, blob: Blob) -> None:
-        handle, spelled = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
-        temporary = Path(spelled)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(blob)
-                file.flush()
-                os.fsync(file.fileno())  # a name that exists is taken for whole, after a crash too
-            temporary.chmod(0o644)  # mkstemp's 0600 would shut out workers of another user
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-
-    def get(self, digest: str) -> Blob | None:
-        """The file, mapped privately: the caller may write into it, and neither file nor other callers see it."""
-        try:
-            with self._path(digest).open("rb") as file:
-                empty = os.fstat(file.fileno()).st_size == 0  # which cannot be mapped
-                blob = b"" if empty else memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreError(f"The artifact store {self._root} cannot be read: {error}.", hint="Check it.") from error
-        if digest not in self._verified:
-            _verified(digest, blob)
-            self._verified.add(digest)
-        return blob
-
-    def delete(self, digest: str) -> None:
-        self._verified.discard(digest)
-        self._path(digest).unlink(missing_ok=True)
-
-    def _path(self, digest: str) -> Path:
-        return self._root / digest[:2] / digest
-
-    def __str__(self) -> str:
-        return str(self._root)
-
-
-class _Remote:
-    """A place that fsspec knows: a bucket, a server. Writing one object is whole or not at all there."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            import fsspec  # pyright: ignore[reportMissingTypeStubs] # noqa: PLC0415 - an optional extra
-        except ImportError as error:
-            raise StoreError(f"The artifact store {url} needs fsspec.", hint="Install nbflow[fsspec].") from error
-        self._url = url
-        system, root = _open_url(fsspec, url)
-        self._system: Any = system
-        self._root: str = root
-
-    def put(self, digest: str, blob: Blob) -> None:
-        path = self._path(digest)
-        with self._translated():
-            if not self._system.exists(path):
-                self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
-                self._system.pipe_file(path, bytes(blob))
-
-    def get(self, digest: str) -> Blob | None:
-        try:
-            with self._translated():
-                return _verified(digest, self._system.cat_file(self._path(digest)))
-        except FileNotFoundError:
-            return None
-
-    def delete(self, digest: str) -> None:
-        with self._translated(), contextlib.suppress(FileNotFoundError):
-            self._system.rm_file(self._path(digest))
-
-    @contextlib.contextmanager
-    def _translated(self) -> Any:
-        try:
-            yield
-        except (FileNotFoundError, NbflowError):
-            raise
-        except Exception as error:  # each file system has its own
-            raise StoreError(f"The artifact store {self._url} does not answer: {error}.", hint="Check it.") from error
-
-    def _path(self, digest: str) -> str:
-        return f"{self._root.rstrip('/')}/{digest[:2]}/{digest}"
-
-    def __str__(self) -> str:
-        return self._url
-
-
-def _open_url(fsspec: Any, url: str) -> tuple[Any, str]:
-    try:
-        return fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:
-        raise StoreError(
-            f"The artifact store {url} cannot be opened: {error}.", hint="Check NBFLOW_ARTIFACTS."
-        ) from error
-
-
-def _shelf(directory: str | Path | None) -> _Directory | _Remote | None:
-    if directory is None or directory == "":
-        return None
-    spelled = str(directory)
-    if isinstance(directory, str) and "://" in spelled and not spelled.startswith("file://"):
-        return _Remote(spelled)
-    return _Directory(Path(spelled.removeprefix("file://")).expanduser())
-
-
-def _verified(digest: str, blob: Any) -> Any:
-    if digest_of(blob) != digest:
-        raise SignatureMismatch(
-            f"The artifact {digest[:12]} is not what was written: its bytes have changed.", hint="Run the step again."
-        )
-    return blob

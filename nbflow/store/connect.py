@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -18,9 +18,10 @@ from redis.exceptions import NoPermissionError, NoScriptError
 from redis.retry import Retry
 
 from nbflow.errors import FormatMismatch, ServerTooOld
+from nbflow.store.address import keepalive_options, parse_url, shown_url
 from nbflow.store.keys import FORMAT, Keys
 from nbflow.store.scripts import Script, load_scripts
-from nbflow.store.wire import denied, parse_url, refusal, shown_url, unreachable
+from nbflow.store.wire import denied, refusal, unreachable
 
 __all__ = ["Store", "translated"]
 
@@ -103,6 +104,14 @@ class Store:
                 self.client.script_load(script.text)
                 return _untyped(self.client).execute_command(*command)
 
+    def run_script_many(self, name: str, calls: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Call a script once for each of these arguments, in one round trip. A call that failed gives its error."""
+        script = self.scripts[name]
+        with translated(self.url), _untyped(self.client).pipeline(transaction=False) as pipe:
+            for named in calls:
+                pipe.execute_command(*script.command(**named))
+            return pipe.execute(raise_on_error=False)
+
     def close(self) -> None:
         self.client.close()
         self.text.close()
@@ -119,6 +128,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def _client(url: str, **options: Any) -> redis.Redis:
+    """A dead peer is noticed as a wire notices it (a unix socket has none)."""
+    if not parse_url(url).path:
+        options |= {"socket_keepalive": True, "socket_keepalive_options": keepalive_options()}
     return _untyped(redis.Redis).from_url(url, **options)
 
 

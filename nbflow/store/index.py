@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from nbflow.errors import UnknownRun
-from nbflow.model.ids import RunId
+from nbflow.model.ids import RunId, is_queue_name
 from nbflow.store.connect import translated
 from nbflow.store.keys import Keys
 
@@ -29,7 +29,7 @@ FARTHEST = 10_000
 PAGE = 200
 Scored = tuple[str, float]
 
-_RUN_FIELDS = ("flow", "status", "started", "ended", "tags", "key", "bundle", "by")
+_RUN_FIELDS = ("flow", "status", "started", "ended", "tags", "key", "bundle", "by", "due")
 _WORKER_FIELDS = (
     "hostname",
     "pid",
@@ -57,6 +57,7 @@ class RunRow:
     key: str = ""
     bundle: str = ""
     by: str = ""
+    due_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,14 @@ class FlowRow:
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """A queue of RQ: jobs that wait, jobs that RQ's registry has as started, workers that listen to it."""
+    """A queue of RQ: jobs that wait (those with a priority too), jobs that RQ's registry has as started, workers that
+    listen to it, whether it is paused."""
 
     name: str
     waiting: int
     started: int
     workers: int
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,13 @@ class Index:
             found += [row for row in self._rows(chunk) if _fits(row, status, since_ms, tag)]
         return found[:limit]
 
+    def ended_before(self, status: str, before_ms: int) -> Iterator[RunRow]:
+        """Runs of a status that ended before that time, the oldest first. They may be deleted while one goes through."""
+        with translated(self._store.url):
+            ids = cast("list[str]", self._text.zrangebyscore(self._store.keys.runs(status), "-inf", f"({before_ms}"))
+        for at in range(0, len(ids), PAGE):
+            yield from self._rows(ids[at : at + PAGE])
+
     def run(self, run_id: str) -> RunRow:
         """One run; `UnknownRun` if there is none of that id."""
         rows = self._rows([run_id])
@@ -165,15 +175,23 @@ class Index:
         text, prefix = self._text, self._store.keys.rq_queue("")
         with translated(self._store.url):
             known = cast("set[str]", text.smembers(Keys.rq_queues()))
-            names = sorted(key[len(prefix) :] for key in known if key.startswith(prefix))
+            paused = cast("set[str]", text.smembers(self._store.keys.paused()))
+            mine = (key[len(prefix) :] for key in known if key.startswith(prefix))
+            named = {name for name in mine if is_queue_name(name)}  # with a colon it is another namespace's
+            names = sorted(named | paused)
             with text.pipeline(transaction=False) as pipe:
                 for name in names:
                     full = self._store.keys.rq_queue_name(name)
                     pipe.llen(self._store.keys.rq_queue(name))
                     pipe.zcard(Keys.rq_started(full))
                     pipe.scard(Keys.rq_workers(full))
+                    pipe.zcard(self._store.keys.priorities(name))
                 replies = cast("list[int]", pipe.execute())
-        return [QueueRow(name, *replies[3 * at : 3 * at + 3]) for at, name in enumerate(names)]
+        told = (replies[at : at + 4] for at in range(0, len(replies), 4))
+        return [
+            QueueRow(name, listed + beside, started, workers, name in paused)
+            for name, (listed, started, workers, beside) in zip(names, told, strict=True)
+        ]
 
     def workers(self) -> list[WorkerRow]:
         """All workers that are registered with RQ on this server, by name."""
@@ -196,7 +214,7 @@ class Index:
         if flow is not None:
             return [keys.flow_runs(flow)]
         if status is not None:
-            return [keys.runs(status)]
+            return [keys.runs("running" if status == "awaiting" else status)]
         return [keys.flow_runs(name) for name in sorted(self._flow_names())]
 
     def _newest(self, indexes: list[str], since_ms: int | None) -> Iterator[str]:
@@ -242,8 +260,11 @@ def _fits(row: RunRow, status: str | None, since_ms: int | None, tag: str | None
 
 
 def _run_row(run_id: str, values: list[str | None]) -> RunRow:
-    flow, status, started, ended, tags, key, bundle, by = (value or "" for value in values)
-    return RunRow(run_id, flow, status, _number(started), _number(ended), _tags(tags), key, bundle, by)
+    flow, status, started, ended, tags, key, bundle, by, due = (value or "" for value in values)
+    if due and status == "running":
+        status = "awaiting"
+    times = _number(started), _number(ended)
+    return RunRow(run_id, flow, status, *times, _tags(tags), key, bundle, by, _number(due))
 
 
 def _flow_row(name: str, count: int, last: RunRow | None) -> FlowRow:

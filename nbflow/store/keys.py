@@ -1,7 +1,8 @@
 """How every key in Redis is spelled: here in Python, and in `lua/parts/*.lua` for what only scripts touch.
 
 `P` is the namespace (default `nbflow`). Keys of RQ are RQ's own; a queue of the default namespace has its plain name
-there, one of another namespace `<namespace>.<queue>`, so that two namespaces on one server never share a queue.
+there, one of another namespace `<namespace>:<queue>` (no queue's
+name holds a colon), so that two namespaces on one server never share a queue.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Keys:
 
     @property
     def queue_prefix(self) -> str:
-        return "" if self.namespace == "nbflow" else f"{self.namespace}."
+        return "" if self.namespace == "nbflow" else f"{self.namespace}:"
 
     def format(self) -> str:
         return f"{self.namespace}:format"
@@ -63,6 +64,26 @@ class Keys:
         """The digests of the artifacts that a run refers to."""
         return f"{self.namespace}:owned:{run}"
 
+    def gone(self, run: str) -> str:
+        """What the hash of a deleted run is called until everything of the run is removed."""
+        return f"{self.namespace}:gone:{run}"
+
+    def owners(self) -> str:
+        """How many runs own a plan, a bundle or an artifact."""
+        return f"{self.namespace}:owners"
+
+    def retire(self) -> str:
+        """Ended runs by the time at which they go."""
+        return f"{self.namespace}:retire"
+
+    def place(self) -> str:
+        """The name of this namespace's folder in an artifact store."""
+        return f"{self.namespace}:place"
+
+    def dust(self) -> str:
+        """Artifacts that no run owns any more and that the artifact store may hold still."""
+        return f"{self.namespace}:dust"
+
     def flows(self) -> str:
         return f"{self.namespace}:flows"
 
@@ -81,6 +102,10 @@ class Keys:
     def artifact(self, digest: str) -> str:
         return f"{self.namespace}:artifact:{digest}"
 
+    def queues(self) -> str:
+        """The names of the queues that ever held a job of ours."""
+        return f"{self.namespace}:queues"
+
     def workers(self) -> str:
         return f"{self.namespace}:workers"
 
@@ -89,6 +114,14 @@ class Keys:
 
     def wake(self, queue: str) -> str:
         return f"{self.namespace}:wake:{queue}"
+
+    def priorities(self, queue: str) -> str:
+        """The waiting jobs of a queue that have a priority, but the next of them, which stands in RQ's list."""
+        return f"{self.namespace}:prio:{queue}"
+
+    def paused(self) -> str:
+        """The names of the queues in which nothing starts."""
+        return f"{self.namespace}:paused"
 
     def events_channel(self, run: str) -> str:
         return f"{self.namespace}:events:{run}"

@@ -25,11 +25,14 @@ from nbflow.store.keys import RQ, Keys
 
 __all__ = ["NAMES", "STOCK_JOB_DATA", "Script", "load_script", "load_scripts", "upload"]
 
-NAMES = ("launch", "settle", "claim", "adopt", "slice", "tick", "beat", "giveback", "cancel", "append", "state")
+NAMES = (
+    *("launch", "settle", "claim", "adopt", "slice", "tick", "beat", "giveback", "cancel", "append", "state"),
+    *("own", "upload", "delete", "retire", "swept"),
+)
 _LUA = Path(__file__).parent / "lua"
 _HEADER = re.compile(r"^--! (\w+):[ \t]*(.*)$", re.MULTILINE)
 
-_TAKEN_WHEN_FULL = frozenset(("beat", "cancel", "giveback", "tick"))
+_TAKEN_WHEN_FULL = frozenset(("beat", "cancel", "delete", "giveback", "retire", "swept", "tick"))
 """What keeps a lease, gives back or ends something: a server without memory left takes it still."""
 
 STOCK_JOB_DATA = "(Vnbflow.worker.stock.execute\nN(t(dt."

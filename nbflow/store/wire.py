@@ -7,18 +7,18 @@ connection. Everything that is not a worker's or supervisor's loop uses redis-py
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import socket
-import ssl
+import threading
 import time
+import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlparse
 
 import hiredis
 
 from nbflow.errors import AccessDenied, ServerTooOld, ServerUnreachable, StoreError
+from nbflow.store.address import CONNECT_S, Address, open_socket, parse_url, shown_url
 
 __all__ = [
     "Address",
@@ -38,64 +38,11 @@ _pack: Callable[..., bytes] = hiredis.pack_command  # pyright: ignore[reportUnkn
 _CLIENT_NAME = os.environ.get("NBFLOW_CLIENT_NAME", "")
 """By which a local stack knows its own workers. Read at import: a worker removes NBFLOW_* before it connects."""
 _DENIED = ("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password")
+LATE_S = 5.0
+"""So much later than it promised may the server's answer to a blocking command come."""
+AGAIN_S = 4.0
+"""One of many tries to connect takes no longer, so that `gives_up` is asked in time."""
 _PASSING = ("OOM", "LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server is and who we are there."""
-
-    path: str = ""
-    host: str = "127.0.0.1"
-    port: int = 6379
-    tls: bool = False
-    db: int = 0
-    username: str = ""
-    password: str = ""
-    ca_file: str = ""
-    verify: bool = True
-
-
-def parse_url(url: str) -> Address:
-    """`redis://`, `rediss://` or `unix://` as an address."""
-    try:
-        return _address(url)
-    except ValueError as error:  # a port or a database that is no number
-        raise ServerUnreachable(
-            f"{shown_url(url)!r} is no address of a server: {error}.",
-            hint="Use redis://host:port/db, rediss://… for TLS, or unix:///path/to/socket.",
-        ) from error
-
-
-def _address(url: str) -> Address:
-    parts = urlparse(url)
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    username, password = unquote(parts.username or ""), unquote(parts.password or "")
-    if parts.scheme == "unix":
-        return Address(path=unquote(parts.path), db=int(query.get("db", "0")), username=username, password=password)
-    if parts.scheme not in ("redis", "rediss"):
-        raise ServerUnreachable(
-            f"{shown_url(url)!r} is no address of a server.",
-            hint="Use redis://host:port/db, rediss://… for TLS, or unix:///path/to/socket.",
-        )
-    return Address(
-        host=parts.hostname or "127.0.0.1",
-        port=parts.port or 6379,
-        tls=parts.scheme == "rediss",
-        db=int(parts.path.lstrip("/") or query.get("db", "0")),
-        username=username,
-        password=password,
-        ca_file=query.get("ssl_ca_certs", ""),
-        verify=query.get("ssl_cert_reqs", "required") != "none",
-    )
-
-
-def shown_url(url: str) -> str:
-    """The URL without its password, for messages."""
-    parts = urlparse(url)
-    if not parts.password:
-        return url
-    return url.replace(f":{parts.password}@", ":***@", 1)
 
 
 def is_passing(error: BaseException) -> bool:
@@ -150,33 +97,40 @@ def connect(url: str, timeout: float | None = None) -> Wire:
 
 class Wire:
     """Sends one command and reads its reply, as bytes. An error reply is raised as `ReplyError`; a broken connection as
-    `OSError`: then `again` repeats the question on a new one. `ask` does so by itself."""
+    `OSError`: then `again` repeats the question on a new one. `ask` does so by itself.
+
+    `call`, `call_within`, `ask` and `again` may be used by several threads: one conversation at a time, and an answer that
+    nobody waited for to its end takes its connection with it. A subscription (`send`, `arrived`) is one thread's alone.
+    A forked child does not speak on its parent's connection: it opens its own when it first says something.
+    """
 
     def __init__(self, url: str, timeout: float | None = None) -> None:
         self.url = url
         self.timeout = timeout
         self.on_open: Callable[[Wire], None] = lambda _: None
         self.gives_up: Callable[[], bool] = lambda: False
+        self._lock = threading.RLock()
         self._open()
+        _wires.add(self)
 
-    def _open(self) -> None:
+    def _open(self, limit_s: float = CONNECT_S) -> None:
         address = parse_url(self.url)
-        try:
-            self._socket = _open_socket(address, self.timeout)
-        except OSError as error:
-            raise unreachable(self.url, error) from error
         self._reader = hiredis.Reader()
         try:
+            self._socket: Any = open_socket(address, limit_s)
             self._greet(address)
+            self._socket.settimeout(self.timeout)
+        except OSError as error:
+            raise unreachable(self.url, error) from error
         except ReplyError as error:
+            self.close()
             if is_passing(error):
                 raise
             raise refusal(self.url, error) from error
 
     def _greet(self, address: Address) -> None:
-        if address.password:
-            who = (address.username, address.password) if address.username else (address.password,)
-            self.call("AUTH", *who)
+        if address.credentials:
+            self.call("AUTH", *address.credentials)
         else:
             self.call("PING")  # a server that wants a password says so here
         if address.db:
@@ -185,22 +139,42 @@ class Wire:
             self.call("CLIENT", "SETNAME", _CLIENT_NAME)
 
     def call(self, *args: Any) -> Any:
-        self._socket.sendall(_pack(args))
-        return self.read()
+        packed = _pack(args)
+        with self._lock:
+            try:
+                self._socket.sendall(packed)
+                return self.read()
+            except hiredis.ReplyError:
+                raise
+            except BaseException:  # the answer may still come, and would be taken for that of the next question
+                self.close()
+                raise
+
+    def call_within(self, seconds: float, *args: Any) -> Any:
+        """`call`, for what the server answers after so many seconds at the latest (a pop that blocks): when nothing has
+        come 5 s later, `TimeoutError`, which is an `OSError`, and the connection is given up."""
+        with self._lock:
+            self._socket.settimeout(seconds + LATE_S)
+            try:
+                return self.call(*args)
+            finally:
+                with contextlib.suppress(OSError):  # given up
+                    self._socket.settimeout(self.timeout)
 
     def ask(self, *args: Any) -> Any:
         """What may be said twice: said again, with patience, when its answer got lost or the server cannot take it now."""
-        try:
-            return self.call(*args)
-        except OSError:
-            return self.again(*args)
-        except ReplyError as error:
-            if str(error).startswith("NOSCRIPT"):
-                self.on_open(self)
+        with self._lock:
+            try:
                 return self.call(*args)
-            if not is_passing(error):
-                raise
-            return self.again(*args)
+            except OSError:
+                return self.again(*args)
+            except ReplyError as error:
+                if str(error).startswith("NOSCRIPT"):
+                    self.on_open(self)
+                    return self.call(*args)
+                if not is_passing(error):
+                    raise
+                return self.again(*args)
 
     def send(self, *args: Any) -> None:
         """Without reading the reply (subscriptions)."""
@@ -231,18 +205,22 @@ class Wire:
 
     def again(self, *args: Any, patience_s: float | None = None) -> Any:
         """The connection broke: a new one, with patience, and the same question. `gives_up` is asked between two tries."""
-        wait, end = 0.02, None if patience_s is None else time.monotonic() + patience_s
+        with self._lock:
+            return self._again(args, math.inf if patience_s is None else time.monotonic() + patience_s)
+
+    def _again(self, args: tuple[Any, ...], end: float) -> Any:
+        wait = 0.02
         while True:
             try:
                 self.close()
-                self._open()
+                self._open(AGAIN_S)
                 self.on_open(self)
                 return self.call(*args)
             except (OSError, ServerUnreachable):
-                if self.gives_up() or (end is not None and time.monotonic() > end):
+                if self.gives_up() or time.monotonic() > end:
                     raise
             except ReplyError as error:
-                if not is_passing(error) or (end is not None and time.monotonic() > end):
+                if not is_passing(error) or time.monotonic() > end:
                     raise
             time.sleep(wait)
             wait = min(wait * 2, 1.0)
@@ -254,22 +232,49 @@ class Wire:
         with contextlib.suppress(OSError):
             self._socket.close()
 
+    def after_fork(self) -> None:
+        """In the child: the parent's connection is left alone, and so is a lock that another of its threads may hold."""
+        self._lock = threading.RLock()
+        if self.fileno() >= 0:
+            self.close()  # this process's copy of the descriptor; the parent's stays open
+            self._socket = _Unopened(self)
 
-def _open_socket(address: Address, timeout: float | None) -> socket.socket:
-    if address.path:
-        plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            plain.connect(address.path)
-        except OSError:
-            plain.close()
-            raise
-    else:
-        plain = socket.create_connection((address.host, address.port), timeout=10)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    plain.settimeout(timeout)
-    if not address.tls:
-        return plain
-    context = ssl.create_default_context(cafile=address.ca_file or None)
-    if not address.verify:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context.wrap_socket(plain, server_hostname=address.host)
+    def open_anew(self) -> Any:
+        """The connection of a child, opened now."""
+        self._open()
+        self.on_open(self)
+        return self._socket
+
+
+class _Unopened:
+    """Stands for the socket of a forked child until that is needed, so that no call has to ask which process it is in."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def sendall(self, packed: bytes) -> None:
+        self._wire.open_anew().sendall(packed)
+
+    def recv(self, size: int) -> bytes:
+        return self._wire.open_anew().recv(size)
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._wire.open_anew().settimeout(seconds)
+
+    def fileno(self) -> int:
+        return self._wire.open_anew().fileno()
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+_wires: weakref.WeakSet[Wire] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for wire in list(_wires):
+        wire.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nbflow.errors import CommandRefused, ServerUnreachable, UnknownRun
+from nbflow.errors import CommandRefused, ServerUnreachable, StillRunning, UnknownRun
 from nbflow.model.events import Event
 from nbflow.store.log import RunLog
 from nbflow.watch.listen import Listener
@@ -221,7 +221,10 @@ class _Walk:
         if self._timeout is None or self._tail.end is not None or not self._has_read:
             return
         if time.monotonic() - self._began_s >= self._timeout:
-            raise TimeoutError(f"The run of {self._tail.flow!r} has not ended within {self._timeout:g} s. It goes on.")
+            raise StillRunning(
+                f"The run of {self._tail.flow!r} has not ended within {self._timeout:g} s. It goes on.",
+                hint="Wait longer, or look at run.tasks.",
+            )
 
 
 class Subscription:
@@ -269,10 +272,11 @@ class _LifeEar:
     def __init__(self, callback: Callable[[list[dict[str, str]]], None], doubt: Ring) -> None:
         self._callback = callback
         self._doubt = doubt
-        self._news: list[dict[str, Any]] = []
+        self._news: list[dict[str, str]] = []
 
     def heard(self, message: bytes) -> None:
-        self._news.append(json.loads(message))
+        news = _news(message)
+        self._doubt() if news is None else self._news.append(news)
 
     def doubt(self) -> None:
         self._doubt()
@@ -282,3 +286,12 @@ class _LifeEar:
         if news:
             self._callback(news)
         return False
+
+
+def _news(message: bytes) -> dict[str, str] | None:
+    """None: not ours. Anybody who reaches the server may publish anything."""
+    try:
+        raw: Any = json.loads(message)
+        return raw if all(isinstance(raw[name], str) for name in ("run", "flow", "type")) else None
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None

@@ -7,6 +7,7 @@ works on an empty one. Texts are `string`, whole numbers that can be missing `In
 # pyright: reportMissingTypeStubs=false
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 TEXT, COUNT, NUMBER, TIME, ANY = "string", "Int64", "Float64", "datetime64[ms, UTC]", "object"
+TRUTH = "boolean"
 
 TABLES: dict[str, dict[str, str]] = {
     "events": {
@@ -127,7 +129,7 @@ TABLES: dict[str, dict[str, str]] = {
         "key": TEXT,
     },
     "flows": {"name": TEXT, "runs": COUNT, "last_run": TEXT, "last_status": TEXT, "last_started_at": TIME},
-    "queues": {"name": TEXT, "waiting": COUNT, "started": COUNT, "workers": COUNT},
+    "queues": {"name": TEXT, "waiting": COUNT, "started": COUNT, "workers": COUNT, "paused": TRUTH},
     "workers": {
         "name": TEXT,
         "hostname": TEXT,
@@ -245,7 +247,7 @@ def flows(rows: Iterable[FlowRow]) -> DataFrame:
 
 def queues(rows: Iterable[QueueRow]) -> DataFrame:
     """Queues with what waits in them."""
-    return table("queues", ((row.name, row.waiting, row.started, row.workers) for row in rows))
+    return table("queues", ((row.name, row.waiting, row.started, row.workers, row.paused) for row in rows))
 
 
 def workers(rows: Iterable[WorkerRow]) -> DataFrame:
@@ -346,6 +348,9 @@ def _artifact_rows(log: Iterable[Event], names: _TaskNames) -> Iterable[Row]:
     for event in log:
         seen: set[str] = set()
         name = _text(event.data.get("name")) if event.type in ("artifact", "emit") else None
+        if event.type == "artifact" and not any(_references(event.data.get("ref"))):  # small: it lies in the event
+            size = len(json.dumps(event.data.get("ref"), separators=(",", ":")))
+            yield *_where(event, names), name, "inline", None, size, None
         for ref in _references(event.data.get("input") if event.type == "flow.start" else event.data):
             if ref["$ref"] not in seen:
                 seen.add(ref["$ref"])

@@ -94,7 +94,7 @@ class Listener:
 
     @property
     def is_listening(self) -> bool:
-        return self._thread is not None
+        return self._thread is not None and self._thread.is_alive()
 
     def _begin_anew(self) -> None:
         self._lock = threading.RLock()
@@ -110,7 +110,7 @@ class Listener:
         self._begin_anew()
 
     def _ensure_thread(self) -> None:
-        if self._thread is None:
+        if not self.is_listening:
             self._ending = False
             self._thread = threading.Thread(target=self._listen, name="nbflow-listener", daemon=True)
             self._thread.start()
@@ -122,8 +122,8 @@ class Listener:
                 with translated(self._store.url), _subscription(self._store) as pubsub:
                     pause_s = 0.05
                     self._listen_on(pubsub)
-            except StoreError as error:  # each ear reads on its own meanwhile, or says that nothing answers
-                _log.debug("listening failed, again in %.2f s: %s", pause_s, error)
+            except Exception as error:  # noqa: BLE001 - each ear reads on its own meanwhile, or says that nothing answers
+                _log.debug("listening failed, again in %.2f s: %s", pause_s, error, exc_info=_is_strange(error))
                 self._bell.wait(pause_s)
                 self._bell.clear()
                 pause_s = min(2 * pause_s, 2.0)
@@ -134,21 +134,24 @@ class Listener:
         again = False
         while not self._should_end():
             self._subscribe(pubsub, subscribed)
-            message = pubsub.get_message(timeout=0 if again else TICK_S)
+            message = _there(pubsub) if again else pubsub.get_message(timeout=TICK_S)
             passed_on = 0
             while message is not None:
                 self._pass_on(message)
                 passed_on += 1
-                message = pubsub.get_message(timeout=0) if passed_on < BURST else None
+                message = _there(pubsub) if passed_on < BURST else None
             again = sum(self._call(channel, ear) for channel, ear in self._everyone()) > 0  # no any(): each is called
 
     def _call(self, channel: bytes, ear: Ear) -> bool:
         try:
             return ear.call()
         except Exception:  # noqa: BLE001 - one ear's mistake must not deafen the others
-            _log.exception("what listens to %s failed and is left out from now on", channel.decode())
-            self.remove(channel.decode(), ear)
+            self._leave_out(channel, ear)
             return False
+
+    def _leave_out(self, channel: bytes, ear: Ear) -> None:
+        _log.exception("what listens to %s failed and is left out from now on", channel.decode())
+        self.remove(channel.decode(), ear)
 
     def _subscribe(self, pubsub: Any, subscribed: set[bytes]) -> None:
         with self._lock:
@@ -160,13 +163,17 @@ class Listener:
         subscribed ^= new | old
 
     def _pass_on(self, message: dict[str, Any]) -> None:
+        channel = cast("bytes", message["channel"])
         with self._lock:
-            ears = list(self._ears.get(cast("bytes", message["channel"]), ()))
+            ears = list(self._ears.get(channel, ()))
         for ear in ears:
-            if message["type"] == "message":
-                ear.heard(message["data"])
-            elif message["type"] == "subscribe":
-                ear.doubt()
+            try:
+                if message["type"] == "message":
+                    ear.heard(message["data"])
+                elif message["type"] == "subscribe":
+                    ear.doubt()
+            except Exception:  # noqa: BLE001 - as above
+                self._leave_out(channel, ear)
 
     def _everyone(self) -> list[tuple[bytes, Ear]]:
         with self._lock:
@@ -184,6 +191,12 @@ class Listener:
             return False
 
 
+def _there(pubsub: Any) -> Any:
+    """The next message if it has come, or begun to. Not by a time-out of 0: redis-py would take a message of which only a
+    part is there for a broken connection."""
+    return pubsub.get_message(timeout=TICK_S) if pubsub.connection.can_read(timeout=0) else None
+
+
 @contextlib.contextmanager
 def _subscription(store: Store) -> Generator[Any]:
     client: Any = store.blocking()
@@ -193,6 +206,10 @@ def _subscription(store: Store) -> Generator[Any]:
     finally:
         pubsub.close()
         client.close()
+
+
+def _is_strange(error: Exception) -> bool:
+    return not isinstance(error, StoreError)
 
 
 _listeners: weakref.WeakSet[Listener] = weakref.WeakSet()

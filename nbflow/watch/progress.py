@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
+from nbflow.model.plain import plain
 from nbflow.model.view import StepView, View
-from nbflow.picture.style import clean
 from nbflow.picture.tally import elapsed_at
 
 __all__ = ["TICK_S", "Progress", "TerminalLine", "Ticker", "new_progress", "progress_line", "show_progress_with"]
@@ -133,20 +133,24 @@ def _line_at(view: View, steps: dict[str, dict[str, Any]] | None = None) -> Line
     """
     done = sum(step.counts.get("completed", 0) for step in view.steps.values())
     total = sum(step.total for step in view.steps.values())
-    head, span = f"{view.flow_name or 'run'} {view.status}", elapsed_at(view)
+    head, span = _one_line(f"{view.flow_name or 'run'} {view.status}"), elapsed_at(view)
     parts = [f"{done} of {total} task{'' if total == 1 else 's'}"]
     if not view.ended:
         busy = [step for step in view.steps.values() if step.status in ("running", "retrying", "queued", "awaiting")]
         parts += [_step_part(step) for step in busy[:SHOWN_STEPS]]
         parts += ["…"] if len(busy) > SHOWN_STEPS else []
         parts += [_said(task, said) for task, said in list((steps or {}).items())[-1:]]
-    rest = " ".join(clean(" · ".join(parts)).split())
+    rest = _one_line(" · ".join(parts))
 
     def line(now_ms: int) -> str:
         ms = span(now_ms)
         return " · ".join([head, *([] if ms is None else [f"{ms / 1000:.1f} s"]), rest])
 
     return line
+
+
+def _one_line(text: str) -> str:
+    return plain(" ".join(text.split()))
 
 
 def _step_part(step: StepView) -> str:

@@ -18,6 +18,7 @@ from nbflow.picture.flow_picture import FlowPicture
 __all__ = ["Results", "failure_of_run", "result_of_run", "result_of_step"]
 
 _LIBRARY = re.compile(r"[/\\\\](site-packages|dist-packages|lib[/\\\\]python\\d[\\d.]*)[/\\\\]|<frozen ")
+_CELL = re.compile(r"ipykernel_\d+|^<ipython-input|^<stdin>")
 Decode = Callable[[Any], Any]
 
 
@@ -179,6 +180,8 @@ def _line_of_user(traceback: str) -> str:
     if not frames:
         return ""
     file, _, rest = (own or frames)[-1][len('  File "') :].partition('", line ')
+    if _CELL.search(file):
+        return f"line {rest.partition(',')[0]} of its cell"
     return f"line {rest.partition(',')[0]} of {file.replace(chr(92), '/').rpartition('/')[2]}"
 
 

@@ -9,24 +9,22 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any, Protocol, cast
 
-from nbflow.errors import CommandRefused, NbflowError, NotEnded, StepFailure, nearest
+from nbflow.errors import CommandRefused, NbflowError, NotEnded, StepFailure, UnknownRun, nearest
+from nbflow.model.artifacts import ArtifactStore
 from nbflow.model.events import BOUNDED_TYPES, Event
 from nbflow.model.view import View, reduce
 from nbflow.picture.bundle import run_mimebundle
 from nbflow.picture.flow_picture import FlowPicture, picture_of_run
-from nbflow.store.log import RunLog
 from nbflow.watch import frames
+from nbflow.watch.archive import write_archive
 from nbflow.watch.progress import Progress, new_progress
 from nbflow.watch.results import failure_of_run, result_of_run, result_of_step
 
-if TYPE_CHECKING:
-    from nbflow.store.connect import Store
-    from nbflow.watch.follow import Follower, Following
-
-__all__ = ["Decoder", "Run", "RunBackend", "show_runs_with"]
+__all__ = ["Decoder", "EventLog", "Followed", "Follows", "Run", "RunBackend", "show_runs_with"]
 
 BUSY = ("running", "retrying", "queued")
 
@@ -34,21 +32,47 @@ BUSY = ("running", "retrying", "queued")
 class Decoder(Protocol):
     """What the handle needs of `nbflow.model.codec.Codec`."""
 
+    @property
+    def artifacts(self) -> ArtifactStore | None: ...
     def decode_value(self, tree: Any) -> Any: ...
+
+
+class EventLog(Protocol):
+    """Where the events of runs are read from: `RunLog` of a store, or the record of a run in process."""
+
+    def flow_of(self, run_id: str, /) -> str: ...
+    def read(self, run_id: str, after: str = "0-0", /, *, logs: bool = True) -> Iterator[Event]: ...
+    def only_logs(self, run_id: str, /) -> Iterator[Event]: ...
+
+
+class Followed(Protocol):
+    """The events of a run as they come."""
+
+    def __iter__(self) -> Iterator[Event]: ...
+    def __next__(self) -> Event: ...
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+    def close(self) -> None: ...
+
+
+class Follows(Protocol):
+    """What follows runs: `Follower` of a store, or the record of a run in process."""
+
+    def follow(self, run_id: str, after: str, timeout: float | None, /) -> Followed: ...
 
 
 class RunBackend(Protocol):
     """What a handle works with. The composition root is one."""
 
     @property
-    def store(self) -> Store: ...
+    def log(self) -> EventLog: ...
     @property
-    def follower(self) -> Follower: ...
+    def follower(self) -> Follows: ...
     def codec_for(self, run_id: str, flow: str) -> Decoder:
         """The codec that opens the run's payloads: with the types of the flow where this process has them."""
         ...
 
     def cancel(self, run_id: str, reason: str) -> None: ...
+    def delete(self, run_id: str) -> None: ...
 
 
 class Run:
@@ -58,9 +82,13 @@ class Run:
         self.id = run_id
         self._backend = backend
         self._flow = flow
-        self._log = RunLog(backend.store)
         self._view = View(run_id, flow)
         self._lock = threading.RLock()
+
+    @property
+    def _log(self) -> EventLog:
+        """As it is now: the stack may have been down in between."""
+        return self._backend.log
 
     @property
     def flow(self) -> str:
@@ -133,7 +161,7 @@ class Run:
         try:
             self._wait(timeout, shown)
         except KeyboardInterrupt:
-            _say(f"\nDetached; the run goes on. Come back: nbflow.run({self.id[:8]!r}).wait() · stop it: .cancel()")
+            _say(f"Detached; the run goes on. Come back: nbflow.run({self.id[:8]!r}).wait() · stop it: .cancel()")
         finally:
             if shown is not None:
                 shown.close(self._view)
@@ -142,7 +170,7 @@ class Run:
     def __await__(self) -> Generator[Any, None, Run]:
         return self._await().__await__()
 
-    def follow(self, after: str = "0-0", timeout: float | None = None) -> Following:
+    def follow(self, after: str = "0-0", timeout: float | None = None) -> Followed:
         """Its events as they come, from the first one (or after an id): for `for` and for `async for`."""
         return self._backend.follower.follow(self.id, after, timeout)
 
@@ -150,6 +178,16 @@ class Run:
         """End the run. Nothing of it starts any more, what runs is interrupted, and nothing it still does counts."""
         self._backend.cancel(self.id, reason)
         return self
+
+    def delete(self) -> None:
+        """Delete the run, which has ended, with all that only it refers to. `CommandRefused` if it lives: cancel it first."""
+        self._backend.delete(self.id)
+        with self._lock:
+            self._view = View(self.id, self._flow)  # what is gone is not shown from memory
+
+    def export(self, path: str | Path) -> Path:
+        """Write the run into one file: its events and artifacts, without pickles. `nbflow.load(path)` shows it anywhere."""
+        return write_archive(path, self.id, self._log, self._backend.codec_for(self.id, self.flow).artifacts)
 
     @property
     def events(self) -> frames.DataFrame:
@@ -190,7 +228,10 @@ class Run:
 
     def __repr__(self) -> str:
         """Without an id: a saved notebook that is executed again shows the same."""
-        return f"<Run of {self.flow!r}: {self.status}>"
+        try:
+            return f"<Run of {self.flow!r}: {self.status}>"
+        except UnknownRun:
+            return f"<Run of {self._flow!r}, which is not there (any more)>"
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return _shown_with[0](self) if _shown_with else run_mimebundle(self.view, self.picture)
@@ -256,6 +297,8 @@ def _status(view: View) -> str:
     if view.ended:
         return view.status
     tasks = {status for step in view.steps.values() for status, count in step.counts.items() if count}
+    if not tasks and "dueAt" in view.start:
+        return "awaiting"
     return "awaiting" if "awaiting" in tasks and not tasks.intersection(BUSY) else view.status
 
 
@@ -267,5 +310,5 @@ def _step_name(step: Any) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

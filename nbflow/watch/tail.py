@@ -5,6 +5,7 @@ Knows when a read is due, when the run is over and nothing more is to be expecte
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ LINGER_S = 0.5
 """After a cancel or a failure the interrupted tasks still say their last words."""
 PATIENCE_S = 60.0
 """A server may be away so long (a restart, a failover) before a follower gives up."""
+_ID = re.compile(r"[0-9]{1,14}-[0-9]{1,19}")
 
 Ring = Callable[[], None]
 
@@ -40,13 +42,18 @@ class Tail:
         self._news_s = self._sure_s = time.monotonic()
 
     def heard(self, message: bytes) -> None:
+        event = self._event(message)
+        with self._lock:
+            self._seam.doubt() if event is None else self._seam.heard(event)
+
+    def _event(self, message: bytes) -> Event | None:
+        """None: not ours, or torn. The stream knows better. (Anybody who reaches the server may publish anything.)"""
         try:
             event = event_from_notice(message, self.run_id, self.flow)
-        except (ValueError, KeyError, TypeError):  # not ours, or torn: the stream knows better
-            self.doubt()
-            return
-        with self._lock:
-            self._seam.heard(event)
+            fits = _ID.fullmatch(event.id) and isinstance(event.type + event.task, str)
+        except Exception:  # noqa: BLE001 - of any kind: text that is no JSON, too deep, of other types, out of range
+            return None
+        return event if fits else None
 
     def doubt(self) -> None:
         with self._lock:

@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 from nbflow.worker.context import running
+from nbflow.worker.records import MAX_MESSAGE
+from nbflow.worker.streams import Lines
 from nbflow.worker.tape import Tape
 
-__all__ = ["Capture"]
+__all__ = ["Capture", "Records"]
 
 
 class Capture:
@@ -24,19 +27,26 @@ class Capture:
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
+        seen = os.fstat(tape.fd)
+        self._inode, self._device = seen.st_ino, seen.st_dev
+        self._out, self._err = Lines(tape, "stdout", "info"), Lines(tape, "stderr", "warning")
+        self._handler = Records(tape)
+        self._root, self._py_warnings = logging.getLogger(), logging.getLogger("py.warnings")
+        self._showwarning: Any = None
 
     def install(self) -> None:
-        os.dup2(self._tape.fd, 1)
-        os.dup2(self._tape.fd, 2)
-        sys.stdout = _Lines(self._tape, "stdout", "info")
-        sys.stderr = _Lines(self._tape, "stderr", "warning")
-        handler = _Records(self._tape)
-        logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-        logging.captureWarnings(capture=True)
+        self._take_descriptors()
+        sys.stdout, sys.stderr = self._out, self._err
+        self._take_logging()
+        self._take_warnings()
+        os.register_at_fork(after_in_child=self._forked)
 
     def fresh(self) -> None:
-        """Before a task: what a process outside left over is dropped, and each place may warn again."""
-        if self._tape.size():
+        """Before a task: what a process outside left over is dropped, what the task before put in our place goes, and
+        each place may warn again."""
+        self._take_streams()
+        self._take_back()
+        if self._descriptors():
             self._tape.clear()
         mutated: Callable[[], None] | None = getattr(warnings, "_filters_mutated", None)
         if mutated is not None:
@@ -44,54 +54,64 @@ class Capture:
         if "tqdm" in sys.modules:
             _progress_of_tqdm(sys.modules["tqdm"])
 
-    @staticmethod
-    def finish_lines() -> None:
+    def finish_lines(self) -> None:
         """After a task: a last line without an end is a line."""
+        self._take_streams()
+        self._out.end_line()
+        self._err.end_line()
+
+    def _take_streams(self) -> None:
+        """What a task put in their place tells the rest it holds, and goes."""
+        if sys.stdout is self._out and sys.stderr is self._err:
+            return
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, _Lines):
-                stream.end_line()
+            with contextlib.suppress(Exception):  # whatever it is
+                stream.flush()
+        sys.stdout, sys.stderr = self._out, self._err
+
+    def _take_back(self) -> None:
+        root = self._root
+        if root.level != logging.INFO or root.handlers != [self._handler] or root.disabled or root.manager.disable:
+            self._take_logging()
+        if warnings.showwarning is not self._showwarning or self._py_warnings.disabled:
+            self._take_warnings()
+
+    def _descriptors(self) -> int:
+        """See that 1 and 2 are the tape still; its size. (One look at each: a look costs 0.7 µs.)"""
+        try:
+            out, err = os.fstat(1), os.fstat(2)
+            if out.st_ino == err.st_ino == self._inode and out.st_dev == err.st_dev == self._device:
+                return out.st_size
+        except OSError:  # closed
+            pass
+        self._take_descriptors()
+        return self._tape.size()
+
+    def _take_descriptors(self) -> None:
+        for fd in (1, 2):
+            os.dup2(self._tape.fd, fd)
+
+    def _take_logging(self) -> None:
+        """Handlers that were put in are not closed: whoever made them may have them elsewhere too."""
+        self._root.handlers[:] = [self._handler]
+        self._root.setLevel(logging.INFO)
+        self._root.disabled = False
+        logging.disable(logging.NOTSET)
+
+    def _take_warnings(self) -> None:
+        logging.captureWarnings(capture=True)
+        self._py_warnings.disabled = False
+        if self._showwarning is None:
+            self._showwarning = warnings.showwarning
+        warnings.showwarning = self._showwarning
+
+    def _forked(self) -> None:
+        self._out.forked()
+        self._err.forked()
 
 
-class _Lines(io.TextIOBase):
-    """stdout or stderr as Python code sees it: whole lines become records."""
-
-    def __init__(self, tape: Tape, source: str, level: str) -> None:
-        super().__init__()
-        self._tape, self._source, self._level = tape, source, level
-        self._open = ""
-
-    @property
-    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return "utf-8"
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return 1 if self._source == "stdout" else 2
-
-    def isatty(self) -> bool:
-        return False
-
-    def write(self, s: str, /) -> int:
-        *lines, self._open = (self._open + s).split("\n")
-        for line in lines:
-            self._line(line)
-        return len(s)
-
-    def end_line(self) -> None:
-        if self._open:
-            line, self._open = self._open, ""
-            self._line(line)
-
-    def _line(self, line: str) -> None:
-        shown = line.rstrip("\r").rsplit("\r", 1)[-1][:8192]
-        if shown:
-            self._tape.record("log", {"level": self._level, "message": shown, "source": self._source})
-
-
-class _Records(logging.Handler):
-    """The standard logging, warnings included."""
+class Records(logging.Handler):
+    """The standard logging, warnings included. Like its own handlers it never raises into the code that logs."""
 
     _LEVELS = ((logging.ERROR, "error"), (logging.WARNING, "warning"), (logging.INFO, "info"))
 
@@ -100,12 +120,29 @@ class _Records(logging.Handler):
         self._tape = tape
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._emit(record)
+        except TimeoutError:  # the step's own: its signal may strike here
+            raise
+        except Exception:  # noqa: BLE001 - a log is no reason for a step to fail
+            self.handleError(record)
+
+    def _emit(self, record: logging.LogRecord) -> None:
         level = next((name for number, name in self._LEVELS if record.levelno >= number), "debug")
         message = record.getMessage()
         if record.exc_info:
             message += "\n" + logging.Formatter().formatException(record.exc_info)
         source = "warnings" if record.name == "py.warnings" else "logging"
-        self._tape.record("log", {"level": level, "message": message[:8192], "source": source, "logger": record.name})
+        said = {"level": level, "message": message[:MAX_MESSAGE], "source": source, "logger": record.name}
+        self._tape.record("log", said)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is the library's
+        """What it would print, as one message: where the call is and what is wrong with it."""
+        if not logging.raiseExceptions:
+            return
+        what = record.msg[:500] if isinstance(record.msg, str) else type(record.msg).__name__
+        said = f"{traceback.format_exc(limit=-1)}Logged at {record.pathname}:{record.lineno}: {what}"
+        self._tape.record("log", {"level": "warning", "message": said[:MAX_MESSAGE], "source": "stderr"})
 
 
 def _progress_of_tqdm(tqdm: Any) -> None:

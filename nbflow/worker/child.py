@@ -15,6 +15,8 @@ from nbflow.worker.tape import Tape
 
 __all__ = ["Child", "spawn"]
 
+SECRETS = ("NBFLOW_REDIS_URL", "NBFLOW_SECRET")
+"""They go through the gate: the environment that a process was started with can be read by all code in it."""
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -40,7 +42,8 @@ class Child:
         """Through the gate: the worker learns its slot and its name, and begins."""
         self.name, self.born = name, time.monotonic()
         with contextlib.suppress(OSError):
-            os.write(self.gate, json.dumps({"slot": slot, "name": name}).encode() + b"\n")
+            told = {"slot": slot, "name": name, "secrets": {name: os.environ.get(name, "") for name in SECRETS}}
+            os.write(self.gate, json.dumps(told).encode() + b"\n")
 
     def tell(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -65,12 +68,25 @@ class Child:
 def spawn(slots_fd: int, share: int) -> Child:
     """A worker process that imports what it needs and waits at its gate. `share` is its number of cores."""
     tape, line = Tape(), Lifeline.make()
+    tape.tell_mark()
     gate_read, gate_write = os.pipe()
-    for fd in (slots_fd, tape.fd, gate_read):
-        os.set_inheritable(fd, True)
-    command = [sys.executable, "-P", "-m", "nbflow.worker.worker", str(slots_fd), str(tape.fd), str(gate_read)]
+    handed = [slots_fd, tape.fd, gate_read, *([line.held] if line.held >= 0 else [])]
+    command = [sys.executable, "-P", "-m", "nbflow.worker.worker", *map(str, handed)]
     environment = dict.fromkeys(_THREADS, str(share)) | os.environ | {"NBFLOW_WORKER_OF": str(os.getpid())}
-    pid = os.posix_spawn(sys.executable, command, environment)
+    for name in SECRETS:
+        environment.pop(name, None)
+    pid = _spawn_with(handed, command, environment)
     os.close(gate_read)
     line.begin(pid)
     return Child(pid, line, tape, gate_write, time.monotonic())
+
+
+def _spawn_with(handed: list[int], command: list[str], environment: dict[str, str]) -> int:
+    """Hand these descriptors to this child, and to no later one."""
+    for fd in handed:
+        os.set_inheritable(fd, True)
+    try:
+        return os.posix_spawn(sys.executable, command, environment)
+    finally:
+        for fd in handed:
+            os.set_inheritable(fd, False)

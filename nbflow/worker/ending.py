@@ -76,7 +76,7 @@ class Attempt:
             return failure(error, took_s, again)
         ending = failure(error, took_s)
         if self.route.failed:
-            last, text = _described(error)
+            last, text = _described_anyway(error)
             payload: dict[str, Any] = {
                 "error": last,
                 "traceback": text,
@@ -135,7 +135,7 @@ class Attempt:
 
 def failure(error: BaseException, took_s: float, again: dict[str, Any] | None = None) -> Ending:
     """The ending of an attempt that failed: for good, or with what is known of the next."""
-    last, text = _described(error)
+    last, text = _described_anyway(error)
     data: dict[str, Any] = {
         "error": last,
         "traceback": text,
@@ -197,6 +197,23 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, StepTimeout):
         return "timeout"
     return "stopped" if isinstance(error, Canceled) else "error"
+
+
+def _described_anyway(error: BaseException) -> tuple[str, str]:
+    """Some exceptions raise when they are asked what they are. And every text must be one that can be written: a file's
+    name in an error may hold what no encoding knows."""
+    try:
+        last, text = _described(error)
+    except BaseException:  # noqa: BLE001 - the step failed already; how it is told must not fail the worker
+        last, text = f"{_kind_of(error)}, which cannot be shown", ""
+    return last.encode("utf-8", "replace").decode(), text.encode("utf-8", "replace").decode()
+
+
+def _kind_of(error: BaseException) -> str:
+    try:
+        return str(type.__getattribute__(type(error), "__name__"))
+    except BaseException:  # noqa: BLE001 - a metaclass that raises
+        return "an exception"
 
 
 def _described(error: BaseException) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from nbflow.define.bundle import LoadedFlow, open_bundle
 from nbflow.define.plan import Route, routes
 from nbflow.define.returns import ReturnTypes
 from nbflow.define.signature import Binder
-from nbflow.errors import BundleUnsigned, Canceled, InternalError, SignatureMismatch
+from nbflow.errors import BundleUnsigned, InternalError, SignatureMismatch
 from nbflow.model.artifacts import ArtifactStore
 from nbflow.model.codec import Codec
 from nbflow.model.definition import FlowSpec, Form, StepSpec, Term, failed_topic
@@ -69,7 +70,7 @@ class Executor:
         self._fetch, self._signer, self._artifacts = fetch, signer, artifacts
         self._codes: OrderedDict[str, _Code] = OrderedDict()
         self._verified: OrderedDict[str, tuple[str, ...]] = OrderedDict()
-        self._runner: asyncio.Runner | None = None
+        self._pid = os.getpid()
 
     def execute(self, job: Job, port: Port, guard: Guard) -> Ending:
         """The ending of the attempt. The guard is told when user code begins and ends: only there may it be
@@ -88,7 +89,7 @@ class Executor:
             args, kwargs = self._bind(code, job, step, received, context)
             value = self._call(code.flow.steps[step.name].function, args, kwargs, context, guard)
             return attempt.completed(value, context.emissions, time.perf_counter() - start)
-        except (Exception, *_INTERRUPTIONS) as error:  # noqa: BLE001 - whatever a step raises is how its attempt ended
+        except BaseException as error:  # noqa: BLE001 - whatever a step raises is how its attempt ended
             guard.leave()
             took = time.perf_counter() - start
             if attempt is None:
@@ -229,18 +230,16 @@ class Executor:
             guard.enter(context.facts.timeout_s)
             value = function(*args, **kwargs)
             if inspect.iscoroutine(value):
-                self._runner = self._runner or asyncio.Runner()
-                value = self._runner.run(value)
+                with asyncio.Runner() as runner:  # one for each task: what it leaves behind ends with it
+                    value = runner.run(value)
             if inspect.isgenerator(value):
                 value = list(value)
             return value
         finally:
             guard.leave()
             running.reset(token)
-
-
-_INTERRUPTIONS = (Canceled, SystemExit, KeyboardInterrupt)
-"""What user code may raise beside exceptions, and must not end the worker."""
+            if os.getpid() != self._pid:  # user code forked, and the child came back here: it has no business
+                os._exit(0)
 
 
 def _plain(received: Any) -> Any:

@@ -7,6 +7,7 @@ Code that Python cannot interrupt (a long call into C) is killed by the supervis
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Generator
@@ -17,7 +18,7 @@ from nbflow.errors import Canceled
 from nbflow.worker.context import StepTimeout
 from nbflow.worker.slots import Slots
 
-__all__ = ["Guard", "Interrupts", "Unguarded"]
+__all__ = ["Guard", "Interrupts", "Unguarded", "forget_in_children"]
 
 
 class Guard(Protocol):
@@ -41,6 +42,17 @@ class Unguarded:
         yield
 
 
+def forget_in_children() -> None:
+    """A child that user code forks is no worker: signals mean to it what they mean to any process. (A pool ends its
+    children by SIGTERM, and would wait for ever for one that takes it as a worker does.)"""
+    os.register_at_fork(after_in_child=_as_any_process)
+
+
+def _as_any_process() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Interrupts:
     """The guard of a worker process; all of it happens in the main thread."""
 
@@ -51,8 +63,10 @@ class Interrupts:
         self._due: float | None = None
 
     def install(self) -> None:
-        signal.signal(signal.SIGUSR1, self._on_interrupt)
-        signal.signal(signal.SIGALRM, self._on_interrupt)
+        """Before each task: an earlier one may have set handlers of its own."""
+        for number in (signal.SIGUSR1, signal.SIGALRM):
+            if signal.getsignal(number) != self._on_interrupt:
+                signal.signal(number, self._on_interrupt)
 
     def begin(self, lease: int) -> None:
         """The next task is executed under this lease."""

@@ -6,19 +6,21 @@ process that ends closes its end, and the other side reads an end of file.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
+import stat
 import sys
 import threading
 from dataclasses import dataclass
 
-__all__ = ["Lifeline", "die_with_gate", "die_with_parent", "end_with"]
+__all__ = ["Lifeline", "die_with_gate", "die_with_parent", "end_with", "keep_private"]
 
 
 @dataclass(slots=True)
 class Lifeline:
-    """`held` is what the child inherits (-1 if nothing is needed); `watch` becomes readable when the child has ended."""
+    """`held` is what is handed to the child (-1 if nothing is needed); `watch` becomes readable when the child has ended."""
 
     held: int = -1
     watch: int = -1
@@ -29,7 +31,6 @@ class Lifeline:
         if hasattr(os, "pidfd_open"):
             return cls()
         watch, held = os.pipe()
-        os.set_inheritable(held, True)
         return cls(held, watch)
 
     def begin(self, pid: int) -> None:
@@ -63,3 +64,20 @@ def end_with(gate: int) -> None:
     while os.read(gate, 4096):
         pass
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def keep_private(*fds: int) -> None:
+    """In the child, as early as can be: no program that it starts inherits these, and no fork of it keeps the pipes
+    among them open, by which supervisor and worker know each other's end. (A fork goes on writing to the tape.)"""
+    pipes: list[int] = []
+    for fd in fds:
+        os.set_inheritable(fd, False)
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            pipes.append(fd)
+    os.register_at_fork(after_in_child=lambda: _close(pipes))
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)

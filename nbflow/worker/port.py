@@ -5,30 +5,33 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 from nbflow.errors import Canceled, CommandRefused, PayloadError
 from nbflow.model.codec import Codec
 from nbflow.store.keys import Keys
-from nbflow.store.scripts import Script
+from nbflow.store.scripts import Script, load_script
 from nbflow.store.wire import Wire
 from nbflow.worker.execute import Executor
 from nbflow.worker.tape import Tape
 from nbflow.worker.task import Job
 
-__all__ = ["WorkerPort", "WorkerReads"]
+__all__ = ["Desk", "WorkerPort", "WorkerReads", "drawn", "no_number", "state_text"]
 
 
 class WorkerReads:
-    """Reads by the wire, and what an artifact store needs of a client. Digests that were written are remembered until
-    the task is over."""
+    """Reads by the wire, and what an artifact store needs of a client. `run` is that of the task at hand: it owns what is
+    written."""
 
     def __init__(self, wire: Wire, keys: Keys) -> None:
         self._wire, self._keys = wire, keys
-        self.written: set[str] = set()
+        self._own = load_script("own", keys)
+        self.run = ""
 
     def ask(self, *command: Any) -> Any:
         return self._wire.ask(*command)
@@ -65,8 +68,8 @@ class WorkerReads:
         self.ask("SREM", self._keys.open(job.run), job.id)
         self.ask("DEL", self._keys.rq_job(job.id))
 
-    def own(self, run: str, digests: set[str]) -> None:
-        self.ask("SADD", self._keys.owned(run), *digests)
+    def own(self, *blob: bytes, **named: str) -> Any:
+        return self.ask(*self._own.command(*blob, **named))
 
     def input(self, run: str) -> bytes:
         return self.ask("HGET", self._keys.run(run), "input")
@@ -82,87 +85,102 @@ class WorkerReads:
         return bool(self.ask("SISMEMBER", f"{self._keys.rq_worker(worker)}:executions", execution))
 
 
+@dataclass(slots=True)
+class Desk:
+    """What the ports of a worker share: the way to the server, the tape, the executor. One conversation at a time, and
+    none is cut in the middle by an interruption."""
+
+    reads: WorkerReads
+    script: Script
+    tape: Tape
+    executor: Executor
+    shield: Callable[[], AbstractContextManager[None]]
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    nonces: Iterator[int] = field(default_factory=itertools.count)
+
+    def port(self, job: Job, worker: str, lease: int) -> WorkerPort:
+        self.reads.run = job.run
+        return WorkerPort(self, job, worker, lease)
+
+    @contextmanager
+    def talk(self) -> Generator[None]:
+        is_main = threading.current_thread() is threading.main_thread()
+        with self.lock, self.shield() if is_main else nullcontext():
+            yield
+
+
+@dataclass(slots=True)
 class WorkerPort:
-    """The `Port` of a context on a worker. User code may call it from any of its threads."""
+    """The `Port` of one task's context. User code may call it from any of its threads, also from one that outlives the
+    task: then it says that this execution is over, and touches no other."""
 
-    def __init__(
-        self,
-        reads: WorkerReads,
-        script: Script,
-        tape: Tape,
-        executor: Executor,
-        *,
-        shield: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        self._reads, self._script, self._tape, self._executor, self._shield = reads, script, tape, executor, shield
-        self._lock = threading.RLock()
-        self._nonces = itertools.count(1)
-        self._job: Job | None = None
-        self._worker, self._lease = "", 0
-
-    def begin(self, job: Job, worker: str, lease: int) -> None:
-        self._job, self._worker, self._lease = job, worker, lease
+    desk: Desk
+    job: Job
+    worker: str
+    lease: int
+    is_over: bool = False
 
     @contextmanager
     def _talk(self) -> Generator[Job]:
-        """One conversation at a time, and none is cut in the middle by an interruption."""
-        is_main = threading.current_thread() is threading.main_thread()
-        with self._lock, self._shield() if is_main else nullcontext():
-            assert self._job is not None
-            yield self._job
+        with self.desk.talk():
+            if self.is_over:
+                raise Canceled("this execution is over")
+            yield self.job
 
     def record(self, kind: str, data: dict[str, Any]) -> None:
-        self._tape.record(kind, data)
+        if not self.is_over:
+            self.desk.tape.record(kind, data)
 
     def read_input(self) -> Any:
         with self._talk() as job:
-            return self._executor.input(job, self._reads.input(job.run) or b"")
+            return self.desk.executor.input(job, self.desk.reads.input(job.run) or b"")
 
     def read_state(self, key: str | None) -> dict[str, Any]:
         with self._talk() as job:
             if key is None:
-                return {name: json.loads(text) for name, text in self._reads.state(job.run).items()}
-            text = self._reads.state_value(job.run, key)
+                return {name: json.loads(text) for name, text in self.desk.reads.state(job.run).items()}
+            text = self.desk.reads.state_value(job.run, key)
             return {} if text is None else {key: json.loads(text)}
 
     def state(self, operation: str, key: str, value: Any) -> Any:
-        text = "" if operation == "delete" else _state_text(key, value)
+        text = "" if operation == "delete" else state_text(key, value)
         with self._talk() as job:
-            reply = self._reads.ask(
-                *self._script.command(
-                    worker=self._worker, job=job.id, lease=self._lease, run=job.run, task=job.task, attempt=job.attempt,
-                    operation=operation, key=key, value=text, nonce=next(self._nonces),
+            reply = self.desk.reads.ask(
+                *self.desk.script.command(
+                    worker=self.worker, job=job.id, lease=self.lease, run=job.run, task=job.task, attempt=job.attempt,
+                    operation=operation, key=key, value=text, nonce=f"{os.getpid()}:{next(self.desk.nonces)}",
                 )
             )  # fmt: skip
         if reply[0] == b"LOST":
             raise Canceled("this execution was given up: its changes of state no longer count")
         if reply[0] == b"NUMBER":
-            raise CommandRefused(
-                f"The state {key!r} is {reply[1].decode()[:60]}, which is no number.",
-                hint="Use ctx.state.set to replace it.",
-            )
+            raise no_number(key, reply[1].decode())
         return json.loads(reply[1]) if reply[1] else None
 
     def keep(self, name: str, value: Any) -> None:
         with self._talk() as job:
-            text = self._codec(job).encode(_drawn(value))
-        self._tape.record("artifact", {"name": name, "ref": json.loads(text)})
+            text = self._codec(job).encode(drawn(value))
+        self.record("artifact", {"name": name, "ref": json.loads(text)})
 
     def is_canceled(self) -> bool:
+        if self.is_over:
+            return True
         with self._talk() as job:
-            return not self._reads.holds(self._worker, f"{job.id}:{self._lease}")
-
-    def own_artifacts(self, run: str) -> None:
-        """The run owns what its task wrote, before anything refers to it."""
-        if self._reads.written:
-            self._reads.own(run, self._reads.written)
-            self._reads.written.clear()
+            return not self.desk.reads.holds(self.worker, f"{job.id}:{self.lease}")
 
     def _codec(self, job: Job) -> Codec:
-        return self._executor.codec(job)
+        return self.desk.executor.codec(job)
 
 
-def _state_text(key: str, value: Any) -> str:
+def no_number(key: str, text: str) -> CommandRefused:
+    """What `incr` of something else says."""
+    return CommandRefused(
+        f"The state {key!r} is {text[:60]}, which is no number.", hint="Use ctx.state.set to replace it."
+    )
+
+
+def state_text(key: str, value: Any) -> str:
+    """The JSON that a value of the state is kept as."""
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -171,7 +189,7 @@ def _state_text(key: str, value: Any) -> str:
         ) from error
 
 
-def _drawn(value: Any) -> Any:
+def drawn(value: Any) -> Any:
     """A figure is kept as the PNG it draws."""
     if type(value).__module__.startswith("matplotlib") and hasattr(value, "savefig"):
         out = io.BytesIO()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 
 from nbflow.errors import CommandRefused, NbflowError
 from nbflow.model.ids import is_queue_name
+from nbflow.model.plain import block
 from nbflow.store.wire import ReplyError, refusal, shown_url
 from nbflow.worker.supervisor import Supervisor
 
@@ -19,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _supervise(_options(argv))
     except NbflowError as error:
-        print(error, file=sys.stderr)
+        print(block(error), file=sys.stderr)
         return 1
 
 
@@ -34,6 +36,11 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--beat", type=float, default=_number_in("NBFLOW_HEARTBEAT_S", 1))
     parser.add_argument("--spares", type=int, default=1)
     options = parser.parse_args(argv)
+    if options.concurrency < 1:
+        raise CommandRefused(
+            f"There cannot be {options.concurrency} workers.",
+            hint="Ask for 1 or more with --concurrency or NBFLOW_WORKERS; without both there is one for each core.",
+        )
     for queue in options.queues.split(","):
         if queue != "*" and not is_queue_name(queue):
             raise CommandRefused(
@@ -47,7 +54,10 @@ def _number_in(variable: str, default: float) -> float:
     """What a variable says. This module reads it by itself: it does without pydantic."""
     text = os.environ.get(variable, "")
     try:
-        return float(text or default)
+        number = float(text or default)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
     except ValueError:
         raise CommandRefused(f"{variable} cannot be {text!r}: it is no number.", hint="Correct or unset it.") from None
 
@@ -75,7 +85,7 @@ def _supervise(options: argparse.Namespace) -> int:
         flush=True,
     )
     supervisor.run()
-    return 0
+    return 1 if supervisor.gave_up else 0
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ _LEASE, _TARGET, _JOBS, _SHIPPED, _DEADLINE = 0, 16, 24, 40, 48
 
 
 def anonymous_file(name: str) -> int:
-    """The descriptor of a file that has no place in a folder and ends with its last holder."""
+    """The descriptor of a file that has no place in a folder and ends with its last holder. No other program inherits it."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create(name, 0)
+        return os.memfd_create(name, os.MFD_CLOEXEC)
     with tempfile.TemporaryFile(prefix=name) as file:
         return os.dup(file.fileno())
 
@@ -86,6 +86,10 @@ class Slots:
 
     def deadline(self, slot: int) -> int:
         return _ONE.unpack_from(self._memory, slot * _SIZE + _DEADLINE)[0]
+
+    def close(self) -> None:
+        self._memory.close()
+        os.close(self.fd)
 
     def clear(self, slot: int) -> None:
         self._memory[slot * _SIZE : (slot + 1) * _SIZE] = bytes(_SIZE)

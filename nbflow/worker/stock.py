@@ -7,25 +7,26 @@ fields. The worker needs NBFLOW_REDIS_URL and NBFLOW_SECRET in its environment.
 
 from __future__ import annotations
 
+import os
 import time
+from dataclasses import dataclass
 
 import rq
 
 from nbflow.errors import SecretMissing, UnknownRun
 from nbflow.model.signing import Signer
 from nbflow.settings import settings
-from nbflow.store.artifacts import StoredArtifacts
 from nbflow.store.keys import Keys
-from nbflow.store.scripts import load_scripts, upload
-from nbflow.store.wire import connect
+from nbflow.store.scripts import Script, load_scripts, upload
+from nbflow.store.wire import Wire, connect
 from nbflow.worker.execute import Executor
 from nbflow.worker.interrupts import Unguarded
-from nbflow.worker.owned import OwnedArtifacts
-from nbflow.worker.port import WorkerPort, WorkerReads
+from nbflow.worker.owned import OwnedArtifacts, stored_artifacts
+from nbflow.worker.port import Desk, WorkerReads
 from nbflow.worker.shipping import Shipper, Shipping
 from nbflow.worker.slots import Slots
 from nbflow.worker.tape import Tape
-from nbflow.worker.task import job_from_reply
+from nbflow.worker.task import Job, job_from_reply
 
 __all__ = ["execute"]
 
@@ -46,29 +47,48 @@ def execute() -> None:
     keys = Keys(chosen.namespace)
     scripts = load_scripts(keys)
     wire = connect(chosen.redis_url)
-    upload(wire.call, scripts)
-    wire.on_open = lambda opened: upload(opened.call, scripts)
-    worker = current.worker_name or ""
-    reply = wire.call(*scripts["adopt"].command(worker=worker, job=current.id, lease=LEASE))
-    if not reply:
-        return
-    job = job_from_reply(reply)
-    tape, reads = Tape(), WorkerReads(wire, keys)
-    artifacts = OwnedArtifacts(StoredArtifacts(reads, keys.artifact, chosen.artifacts), reads)
-    executor = Executor(reads, Signer(chosen.secret_bytes), artifacts)
-    guard = Unguarded()
-    port = WorkerPort(reads, scripts["state"], tape, executor, shield=guard.shielded)
-    shipper = Shipper(tape, scripts["append"], Slots(n=1), 0)
-    shipper.begin(Shipping(worker, job.id, LEASE, job.run, job.task, job.attempt))
-    port.begin(job, worker, LEASE)
-    start = time.monotonic()
-    ended = executor.execute(job, port, guard)
-    shipper.end(wire)
-    port.own_artifacts(job.run)
-    wire.ask(
-        *scripts["settle"].command(
-            *ended.emits, keys=[keys.rq_queue(job.queue)], worker=worker, want="0", job=job.id, lease=LEASE, next=LEASE + 1,
-            run=job.run, task=job.task, attempt=job.attempt, queue=job.queue,
-            long="1" if time.monotonic() - start > 1 else "0", outcome=ended.outcome, data=ended.data,
-        )
-    )  # fmt: skip
+    try:
+        upload(wire.call, scripts)
+        wire.on_open = lambda opened: upload(opened.call, scripts)
+        worker = current.worker_name or ""
+        reply = wire.ask(*scripts["adopt"].command(worker=worker, job=current.id, lease=LEASE))
+        if reply:
+            _execute(job_from_reply(reply), worker, _Place(wire, keys, scripts, chosen.secret_bytes, chosen.artifacts))
+    finally:
+        wire.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a task is executed, and with what."""
+
+    wire: Wire
+    keys: Keys
+    scripts: dict[str, Script]
+    secret: bytes
+    artifacts: str | None
+
+
+def _execute(job: Job, worker: str, place: _Place) -> None:
+    wire, scripts, keys = place.wire, place.scripts, place.keys
+    tape, slots, reads = Tape(), Slots(n=1), WorkerReads(wire, keys)
+    try:
+        artifacts = OwnedArtifacts(stored_artifacts(reads, keys, place.artifacts), reads)
+        executor = Executor(reads, Signer(place.secret), artifacts)
+        guard = Unguarded()
+        desk = Desk(reads, scripts["state"], tape, executor, guard.shielded)
+        shipper = Shipper(tape, scripts["append"], slots, 0)
+        shipper.begin(Shipping(worker, job.id, LEASE, job.run, job.task, job.attempt))
+        start = time.monotonic()
+        ended = executor.execute(job, desk.port(job, worker, LEASE), guard)
+        shipper.end(wire)
+        wire.ask(
+            *scripts["settle"].command(
+                *ended.emits, keys=[keys.rq_queue(job.queue)], worker=worker, want="0", job=job.id, lease=LEASE,
+                next=LEASE + 1, run=job.run, task=job.task, attempt=job.attempt, queue=job.queue,
+                long="1" if time.monotonic() - start > 1 else "0", outcome=ended.outcome, data=ended.data,
+            )
+        )  # fmt: skip
+    finally:
+        slots.close()
+        os.close(tape.fd)

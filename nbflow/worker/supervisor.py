@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import select
 import signal
 import socket
@@ -28,6 +29,8 @@ from nbflow.worker.slots import Slots
 __all__ = ["Supervisor"]
 
 GRACE_S = 5.0
+_SLICES = 10
+"""Of runs that go, at a beat: 5,000 keys."""
 _QUICK_DEATHS, _QUICK_S = 6, 5.0
 """So many workers, one after the other, that die soon and without having ended a task, and the supervisor gives up."""
 
@@ -58,16 +61,20 @@ class Supervisor:
             wire.gives_up = lambda: self.asked > 0
         self.poll = select.poll()
         self.poll.register(self.ear.fileno(), select.POLLIN)
-        self.base = f"{socket.gethostname()}.{os.getpid()}"
+        self.base = (
+            f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(3)}"  # containers share host names and pids
+        )
         self.count = 0
         self.workers: dict[int, Child] = {}
         self.warm: list[Child] = []
         self.kill_at: dict[int, tuple[int, float]] = {}
         self.leaving: set[int] = set()
         self.overdue: set[int] = set()
+        self.stopped: set[int] = set()
         self.stopping = False
         self.asked = self.heard = 0
         self.quick_deaths = 0
+        self.gave_up = False
 
     def _know(self, wire: Wire) -> None:
         upload(wire.call, self.scripts)
@@ -87,12 +94,15 @@ class Supervisor:
 
     def _died(self, slot: int) -> None:
         child = self.workers.pop(slot)
-        jobs, _ = self.slots.sums(slot)
+        was_used = self.slots.sums(slot)[0] > 0 or self.slots.running(slot)[0] > 0
         self.poll.unregister(child.line.watch)
         cause = child.reap()
-        if slot in self.overdue:
-            self.overdue.remove(slot)
+        if cause and slot in self.overdue:
             cause = f"timeout: {cause}"
+        elif cause and slot in self.stopped and slot in self.kill_at:
+            cause = f"stopped: {cause}"
+        self.overdue.discard(slot)
+        self.stopped.discard(slot)
         with contextlib.suppress(ReplyError, OSError, ServerUnreachable):
             shipped = self.slots.shipped(slot)
             last_words(
@@ -107,15 +117,16 @@ class Supervisor:
         if slot in self.leaving:
             self.stopping = self.stopping or not self.workers
         elif not self.stopping:
-            self._replace(slot, child, cause, jobs)
+            self._replace(slot, child, cause, was_used=was_used)
 
-    def _replace(self, slot: int, child: Child, cause: str, jobs: int) -> None:
-        quick = cause and not jobs and time.monotonic() - child.born < _QUICK_S
+    def _replace(self, slot: int, child: Child, cause: str, *, was_used: bool) -> None:
+        quick = cause and not was_used and time.monotonic() - child.born < _QUICK_S
         self.quick_deaths = self.quick_deaths + 1 if quick else 0
         if cause:
             print(f"nbflow: worker {child.name} ended ({cause}); another takes its place", file=sys.stderr, flush=True)
         if self.quick_deaths >= _QUICK_DEATHS:
             print("nbflow: workers end as soon as they begin; giving up", file=sys.stderr, flush=True)
+            self.gave_up = True
             self.stop()
         else:
             self._fill(slot)
@@ -137,6 +148,7 @@ class Supervisor:
         for slot, (lease, due) in list(self.kill_at.items()):
             if self.slots.running(slot)[0] != lease:
                 del self.kill_at[slot]
+                self.stopped.discard(slot)
             elif time.monotonic() >= due:
                 self.workers[slot].tell(signal.SIGKILL)
 
@@ -195,7 +207,7 @@ class Supervisor:
             return
         match order.get("command"):
             case "stop-job" | "stop-execution":
-                self.interrupt(slot, order.get("lease"))
+                self._stop_job(slot, order)
             case "kill-horse":
                 self.workers[slot].tell(signal.SIGKILL)
             case "shutdown":
@@ -203,6 +215,17 @@ class Supervisor:
                 self.workers[slot].tell(signal.SIGTERM)
             case _:
                 pass
+
+    def _stop_job(self, slot: int, order: dict[str, Any]) -> None:
+        """Ours name the lease they mean, RQ's the job: it must be the one that runs."""
+        lease = order.get("lease")
+        if "job_id" in order:
+            running, _ = self.slots.running(slot)
+            executions = f"{self.keys.rq_worker(self.workers[slot].name)}:executions"
+            if not self._try("SISMEMBER", executions, f"{order['job_id']}:{running}"):
+                return
+            self.stopped.add(slot)
+        self.interrupt(slot, lease)
 
     def _beat(self) -> None:
         rows: list[Any] = []
@@ -215,7 +238,14 @@ class Supervisor:
         lost = self._try(*self.scripts["beat"].command(*rows, lease_ms=int(self.lease_s * 1000)))
         self._drop({name.decode() for name in lost or ()})
         self._try(*self.scripts["tick"].command())
+        self._retire()
         self._kill_overdue()
+
+    def _retire(self) -> None:
+        """Runs whose retention is over go, in slices; what is not done now is at the next beat."""
+        for _ in range(_SLICES):
+            if not self._try(*self.scripts["retire"].command()):
+                return
 
     def _drop(self, lost: set[str]) -> None:
         """Workers that were given up while nothing was heard of us: what they do counts no more."""

@@ -20,20 +20,20 @@ from typing import Any
 import rq
 import rq.serializers
 
-from nbflow.errors import NbflowError, SecretMissing, ServerUnreachable
+from nbflow.errors import NbflowError, SecretMissing, ServerUnreachable, StoreError
 from nbflow.model.signing import Signer
 from nbflow.settings import Settings, settings
-from nbflow.store.artifacts import StoredArtifacts
 from nbflow.store.connect import Store
+from nbflow.store.dust import sweep
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import Script, load_scripts, upload
 from nbflow.store.wire import ReplyError, Wire, connect, is_passing, refusal
 from nbflow.worker.capture import Capture
 from nbflow.worker.execute import Executor
-from nbflow.worker.interrupts import Interrupts
+from nbflow.worker.interrupts import Interrupts, forget_in_children
 from nbflow.worker.lifeline import die_with_gate, die_with_parent
-from nbflow.worker.owned import OwnedArtifacts
-from nbflow.worker.port import WorkerPort, WorkerReads
+from nbflow.worker.owned import OwnedArtifacts, stored_artifacts
+from nbflow.worker.port import Desk, WorkerReads
 from nbflow.worker.shipping import Shipper, Shipping
 from nbflow.worker.slots import Slots
 from nbflow.worker.tape import Tape
@@ -43,6 +43,7 @@ __all__ = ["FlowWorker", "main"]
 
 BEAT_NS = 500_000_000
 WAIT_S, WAIT_ALL_S = 5, 1
+SWEEP_S = 60.0
 ALL_QUEUES = "*"
 SETTLE_ARGS = ("worker", "want", "job", "lease", "next", "run", "task", "attempt", "queue", "long", "outcome", "data")
 
@@ -74,7 +75,7 @@ class FlowWorker(rq.SimpleWorker):
         self._slots, self._slot, self._url = slots, slot, url
         self._stopping = self._waiting = False
         self._lease = 0
-        self._due = math.inf
+        self._due, self._sweep_due = math.inf, time.monotonic() + SWEEP_S
         self._interrupts = Interrupts(slots, slot)
         self._all_queues, self._lease_ms = all_queues, int(lease_s * 1000)
         self.scripts: dict[str, Script] = load_scripts(keys)
@@ -85,10 +86,10 @@ class FlowWorker(rq.SimpleWorker):
         self._capture, self._shipper = Capture(tape), Shipper(tape, self.scripts["append"], slots, slot)
         self._tape = tape
         reads = self._reads = WorkerReads(self.wire, keys)
-        self._executor = Executor(
-            reads, signer, OwnedArtifacts(StoredArtifacts(reads, keys.artifact, artifacts or None), reads), self._opened
-        )
-        self._port = WorkerPort(reads, self.scripts["state"], tape, self._executor, shield=self._interrupts.shielded)
+        self._artifacts = stored_artifacts(reads, keys, artifacts)
+        self._executor = Executor(reads, signer, OwnedArtifacts(self._artifacts, reads), self._opened)
+        self._desk = Desk(reads, self.scripts["state"], tape, self._executor, self._interrupts.shielded)
+        self._home = os.getcwd()  # noqa: PTH109 - as text: it is gone back to before each task
 
     def _opened(self) -> None:
         """New code was opened: a spare may import ahead what it needed."""
@@ -118,6 +119,7 @@ class FlowWorker(rq.SimpleWorker):
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._interrupts.install()
+        forget_in_children()
         self.register_birth()
         self.set_state("idle")
         self._ask(
@@ -149,18 +151,26 @@ class FlowWorker(rq.SimpleWorker):
 
     def _execute(self, job: Job) -> tuple[Ending, int]:
         self._capture.fresh()
+        self._as_it_was()
         start = time.monotonic_ns()
         self._interrupts.begin(self._lease)
         self._slots.begin(self._slot, self._lease, start)
         self._shipper.begin(Shipping(self.name, job.id, self._lease, job.run, job.task, job.attempt))
-        self._port.begin(job, self.name, self._lease)
-        ended = self._executor.execute(job, self._port, self._interrupts)
+        port = self._desk.port(job, self.name, self._lease)
+        ended = self._executor.execute(job, port, self._interrupts)
+        port.is_over = True
         self._capture.finish_lines()
         self._shipper.end(self.wire)
-        self._port.own_artifacts(job.run)
         took = time.monotonic_ns() - start
         self._slots.end(self._slot, took / 1e9)
         return ended, took
+
+    def _as_it_was(self) -> None:
+        """What an earlier task may have changed and this one must not find: the folder, the handlers of our signals."""
+        os.chdir(self._home)
+        if signal.getsignal(signal.SIGTERM) != self._on_stop:
+            signal.signal(signal.SIGTERM, self._on_stop)
+        self._interrupts.install()
 
     def _settle(self, job: Job, ended: Ending, took_ns: int) -> tuple[bytes, list[bytes | None] | None]:
         if not ended.opened and not self._reads.is_of_run(job):
@@ -223,6 +233,7 @@ class FlowWorker(rq.SimpleWorker):
             finally:
                 self._waiting = False
             self._tick_if_due()
+            self._sweep_if_due()
             self._look_for_queues()
             reply = self._claim("idle")
             if reply is not None:
@@ -249,13 +260,18 @@ class FlowWorker(rq.SimpleWorker):
             _, due_ms = self._ask(self.scripts["tick"].command())
             self._due = math.inf if due_ms == b"" else time.monotonic() + int(due_ms) / 1000
 
+    def _sweep_if_due(self) -> None:
+        """Idle: a look at artifacts beside the server that nobody needs, a few at a time. No script reaches there."""
+        if time.monotonic() >= self._sweep_due:
+            self._sweep_due = time.monotonic() + SWEEP_S
+            with contextlib.suppress(StoreError):
+                sweep(self._artifacts, self._reads.ask, self._keys, self.scripts["swept"], 20)
+
     def _look_for_queues(self) -> None:
         """The queues to serve. A worker of all queues looks whenever it is idle which there are by now."""
         if self._all_queues:
-            found = {key.decode().removeprefix("rq:queue:") for key in self._ask(("SMEMBERS", "rq:queues"))}
-            mine = {name for name in found if name.startswith(self._keys.queue_prefix)}
-            known = [queue.name for queue in self.queues]
-            for name in sorted(mine.difference(known)):
+            mine = {self._keys.rq_queue_name(name.decode()) for name in self._ask(("SMEMBERS", self._keys.queues()))}
+            for name in sorted(mine.difference(queue.name for queue in self.queues)):
                 self._serve(name)
         self._queue_keys = [queue.key for queue in self.queues]
         self._tokens = [self._keys.wake(queue.name.removeprefix(self._keys.queue_prefix)) for queue in self.queues]
@@ -329,6 +345,9 @@ def main() -> int:
 
 
 def _work(slots: Slots, tape: Tape, gate: int) -> int:
+    told = _pass_the_gate(gate, slots)
+    die_with_gate(gate)
+    os.environ.update(told["secrets"])
     chosen = settings()
     url, namespace = str(chosen.redis_url), chosen.namespace
     keys = Keys(namespace)
@@ -337,8 +356,6 @@ def _work(slots: Slots, tape: Tape, gate: int) -> int:
     secret = _secret(chosen)
     for name in [name for name in os.environ if name.startswith("NBFLOW_")]:
         del os.environ[name]  # user code must not find the secret
-    told = _pass_the_gate(gate, slots)
-    die_with_gate(gate)
     connection = Store(url, namespace).blocking()
     try:
         worker = FlowWorker(

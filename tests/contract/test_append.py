@@ -5,6 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
+from nbflow.errors import StoreError
 from nbflow.model.events import id_key
 from nbflow.store.connect import Store
 from tests.contract.everything import everything
@@ -56,6 +59,16 @@ def test_an_artifact_lies_in_the_stream_that_lives_as_long_as_the_run(store: Sto
     append(store, task, 0, 10, "artifact", '{"name":"figure"}')
     assert kinds(machine)[-1] == "artifact"
     assert not store.client.exists(store.keys.log("r1"))
+
+
+@pytest.mark.parametrize("kind", ["flow.completed", "step.failed", "emit", "state", "trimmed", ""])
+def test_of_other_types_nothing_is_taken(store: Store, kind: str):
+    """Law: what a run's own events tell happened with them, in the script that wrote both."""
+    _, task = working(store)
+    before = everything(store)
+    with pytest.raises(StoreError, match="append takes no event"):
+        append(store, task, 0, 90, "log", "{}", kind, '{"leaves":[]}')
+    assert everything(store) == before
 
 
 def test_what_was_sent_before_changes_nothing(store: Store):

@@ -123,7 +123,7 @@ def test_a_run_may_name_the_queue_of_all_its_tasks(store: Store):
     machine = Machine(store, flow(step("a", queue="slow"), step("b", first("step:a"))))
     store.run_script(
         "launch", id="r1", flow="f", plan=machine.plan.digest, bundle="b", sig="", input="{}", inputdigest="", start="{}",
-        key="", tags="[]", queue="special", by="{}",
+        key="", tags="[]", queue="special", priority="", delay="", by="{}",
     )  # fmt: skip
     assert store.text.lrange(store.keys.rq_queue("special"), 0, -1) == ["r1__a__attempt-1"]
     assert machine.events()[-1].data == {"queue": "special", "because": []}

@@ -46,7 +46,10 @@ def error_classes() -> list[type[BaseException]]:
 def _below(words: str, command: Any) -> Iterator[tuple[str, Any]]:
     for name, each in getattr(command, "commands", {}).items():
         inner = f"{words} {name}"
-        yield from _below(inner, each) if hasattr(each, "commands") else [(inner, each)]
+        if not hasattr(each, "commands") or each.invoke_without_command:
+            yield inner, each
+        if hasattr(each, "commands"):
+            yield from _below(inner, each)
 
 
 def _settings() -> str:

@@ -171,7 +171,7 @@ def test_two_steps_of_one_name_in_two_cells_are_one_too_many(monkeypatch: pytest
         return 1
 
     monkeypatch.setattr(registry, "cell_locator", lambda: CellId("second", "1"))
-    with refused(StepNameTaken, "'load'", "'two-cells'", "cell first", "cell second", "flow.forget('load')"):
+    with refused(StepNameTaken, "'load'", "'two-cells'", "another cell", "flow.forget('load')"):
 
         @flow.entry(name="load")
         def again() -> int:

@@ -350,5 +350,9 @@ def test_workers_that_are_told_nonsense_say_so(private: Site) -> None:
     url = private.server.url
     assert "'gpu 1'" in supervisor_says("--url", url, "--queues", "default,gpu 1")
     assert "'with space'" in supervisor_says("--url", url, "--namespace", "with space")
+    assert "cannot be 0 workers" in supervisor_says("--url", url, "--concurrency", "0")
+    assert "cannot be -3 workers" in supervisor_says("--url", url, "--concurrency", "-3")
+    assert "cannot be -1 workers" in supervisor_says("--url", url, NBFLOW_WORKERS="-1")
+    assert "NBFLOW_WORKERS cannot be 'nan'" in supervisor_says("--url", url, NBFLOW_WORKERS="nan")
     assert "NBFLOW_WORKERS cannot be 'many'" in supervisor_says("--url", url, NBFLOW_WORKERS="many")
     assert "NBFLOW_LEASE_S cannot be 'soon'" in supervisor_says("--url", url, NBFLOW_LEASE_S="soon")

@@ -262,7 +262,7 @@ def _is_done(waiting: Waiting, limit_s: float = 20) -> None:
 def test_a_task_that_the_signed_plan_does_not_know_is_not_executed(waiting: Waiting, tmp_path: Path) -> None:
     """Law: neither what is only in the queue, nor what was written into the run's own list of open jobs as well."""
     store, run = waiting.site.nbflow.store, waiting.run.id
-    fields = {"status": "queued", "origin": waiting.queue, "run": run, "attempt": "1"}
+    fields = {"status": "queued", "origin": waiting.queue, "run": run, "attempt": "1", "ns": "nbflow"}
     for number, task in enumerate(["evil", "touch[3]", "os.system", "touch__attempt-9"]):
         _forge(waiting, f"forged-{number}", task=task, **fields)
     _forge(waiting, "moved", **(fields | {"task": "touch", "origin": "elsewhere"}))

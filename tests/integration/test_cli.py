@@ -169,11 +169,11 @@ def test_ctrl_c_leaves_the_run(here: Here) -> None:
 
 def test_a_run_canceled_while_it_waits_leaves_no_job(away: Here) -> None:
     run = away.start("count=2")
-    assert away.ask("LLEN", "rq:queue:cli.default") == 1
+    assert away.ask("LLEN", "rq:queue:cli:default") == 1
     waits = [check["detail"] for check in away.json("doctor") if check["check"] == "queues"]
     assert waits == ["1 wait on 'default', which no worker serves"]
     away.run("cancel", run)
-    assert away.ask("LLEN", "rq:queue:cli.default") == 0
+    assert away.ask("LLEN", "rq:queue:cli:default") == 0
     assert away.ask("KEYS", f"rq:job:{run}*") == []
     assert away.json("show", run)["status"] == "canceled"
     assert "is canceled already" in away.run("cancel", run, code=1)
@@ -257,7 +257,7 @@ def test_workers_in_the_foreground_end_their_task_at_sigterm(away: Here) -> None
     with ended(away.popen("worker", "--concurrency", "1")) as workers:
         run = away.start("wait=1.5", "count=1")
         eventually(lambda: away.ask("ZCARD", "cli:workers"), lambda busy: busy == 1)
-        eventually(lambda: away.ask("LLEN", "rq:queue:cli.default"), lambda waiting: waiting == 0)
+        eventually(lambda: away.ask("LLEN", "rq:queue:cli:default"), lambda waiting: waiting == 0)
         workers.send_signal(signal.SIGTERM)
         assert workers.wait(20) == 0
         assert away.json("show", run)["steps"][0]["status"] == "completed"

@@ -357,7 +357,13 @@ def test_a_handler_of_somebody_else_keeps_its_errors(shell: InteractiveShell, ca
 
 def test_an_error_cannot_steer_the_terminal():
     rows = short_error(UnknownRun("No run \x1b[2J\rgone."), colours=False)
-    assert rows == ["UnknownRun: No run \ufffd[2J\ufffdgone."]
+    assert rows == ["UnknownRun: No run \\x1b[2J\\rgone."]
+    for evil in ("\x1b]0;owned\x07", "\x9b31m"):
+        trace = f'Traceback (most recent call last):\n  File "<cell>", line 1, in {evil}\n    {evil}\nE: {evil}\n'
+        told = short_error(
+            StepFailure(f"{evil} failed", task=evil, error=f"E: {evil}", traceback=trace, hint=evil), colours=False
+        )
+        assert "".join(told).isprintable()
 
 
 def test_an_internal_error_asks_for_its_traceback():

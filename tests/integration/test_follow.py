@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import faulthandler
-import os
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -18,86 +13,23 @@ from nbflow.errors import CommandRefused, UnknownRun
 from nbflow.model.events import Event
 from nbflow.store.connect import Store
 from nbflow.store.log import RunLog
-from nbflow.watch import follow, tail
+from nbflow.watch import tail
 from nbflow.watch.follow import Follower
-from tests.servers import running_server, server_binary, start_server
+from tests.following import Writer, follower, in_thread, server, store, subscribed, until
+from tests.servers import start_server
 
 # What `lua/parts/event.lua` and `append.lua` do: one record and its notice, ids of one sequence in both streams.
-WRITE = """
-local P, run, bounded, kind, task, data, silent = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local flow, key = P..':flow:'..run, bounded == '1' and P..':log:'..run or P..':flow:'..run
-local last = redis.call('XINFO', 'STREAM', flow)[8]
-local ms, n = string.match(last, '(%d+)-(%d+)')
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-if now > tonumber(ms) then ms, n = now, -1 end
-local id = string.format('%.0f-%.0f', ms, n + 1)
-redis.call('XADD', key, id, 'type', kind, 'task', task, 'attempt', 1, 'data', data)
-if bounded == '1' then redis.call('XSETID', flow, id) end
-if silent ~= '1' then
-  redis.call('PUBLISH', P..':events:'..run, '{"id":"'..id..'","type":"'..kind..'","task":"'..task..'","attempt":1,"data":'..data..'}')
-end
-return id
-"""
-
-
-class Writer:
-    """Writes a run as the scripts do."""
-
-    def __init__(self, store: Store, run: str = "r1") -> None:
-        self._store = store
-        self.run = run
-        self._script = store.text.register_script(WRITE)
-        store.text.hset(store.keys.run(run), mapping={"status": "running", "flow": "etl", "started": 1})
-        store.text.xadd(store.keys.stream(run), {"type": "flow.start", "task": "", "attempt": 0, "data": "{}"})
-
-    def write(self, kind: str = "state", data: str = "{}", *, silent: bool = False) -> str:
-        bounded = "1" if kind in ("log", "progress", "metric") else "0"
-        arguments = [self._store.keys.namespace, self.run, bounded, kind, "a", data, "1" if silent else "0"]
-        return str(self._script(args=arguments))
-
-    def write_many(self, count: int) -> None:
-        for n in range(count):
-            self.write("log" if n % 3 == 0 else "state", f'{{"n":{n}}}')
-
-    def end(self, kind: str = "flow.completed") -> None:
-        self.write(kind)
-
-
-@pytest.fixture(scope="module", params=["redis", "valkey"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if server_binary(request.param) is None:
-        pytest.skip(f"there is no {request.param} server here")
-    with running_server(request.param, tmp_path_factory.mktemp("server")) as running:
-        yield running.url
-
-
-@pytest.fixture
-def store(server: str) -> Iterator[Store]:
-    store = Store(server)
-    yield store
-    store.client.flushall()
-    store.close()
-
-
-@pytest.fixture
-def follower(store: Store) -> Iterator[Follower]:
-    follower = Follower(store)
-    yield follower
-    follower.close()
-    assert "nbflow-listener" not in {thread.name for thread in threading.enumerate()}
-    assert _subscribed(store) == 0
 
 
 def test_all_events_come_in_order_and_once_to_everyone(store: Store, follower: Follower) -> None:
     """Law: whenever and wherever one begins, one connection serves all."""
     writer = Writer(store)
     writer.write_many(50)
-    got = [_in_thread(lambda: follower.follow("r1", timeout=30)) for _ in range(5)]
+    got = [in_thread(lambda: follower.follow("r1", timeout=30)) for _ in range(5)]
     middle = writer.write()
-    got_late = _in_thread(lambda: follower.follow("r1", after=middle, timeout=30))
+    got_late = in_thread(lambda: follower.follow("r1", after=middle, timeout=30))
     writer.write_many(1500)
-    assert _subscribed(store) == 1
+    assert subscribed(store) == 1
     writer.end()
     written = [event.id for event in RunLog(store).read("r1")]
     for events in got:
@@ -110,7 +42,7 @@ def test_nothing_is_lost_when_connections_are_cut_all_the_time(store: Store, fol
     writer = Writer(store)
     heard: list[str] = []
     follower.subscribe("r1", lambda events: heard.extend(event.id for event in events))
-    got = [_in_thread(lambda: follower.follow("r1", timeout=60)) for _ in range(3)]
+    got = [in_thread(lambda: follower.follow("r1", timeout=60)) for _ in range(3)]
     for n in range(600):
         writer.write("log" if n % 2 else "state")
         if n % 40 == 0:
@@ -119,7 +51,7 @@ def test_nothing_is_lost_when_connections_are_cut_all_the_time(store: Store, fol
     written = [event.id for event in RunLog(store).read("r1")]
     for events in got:
         assert events() == written
-    _until(lambda: heard == written, lambda: f"{len(heard)} of {len(written)}")
+    until(lambda: heard == written, lambda: f"{len(heard)} of {len(written)}")
 
 
 def test_a_restart_of_the_server_is_lived_through(tmp_path: Path) -> None:
@@ -127,10 +59,10 @@ def test_a_restart_of_the_server_is_lived_through(tmp_path: Path) -> None:
     before = start_server("valkey", tmp_path, aof=True)
     store = Store(before.tcp_url)
     follower, writer, heard = Follower(store), Writer(store), list[str]()
-    got = _in_thread(lambda: follower.follow("r1", timeout=60))
+    got = in_thread(lambda: follower.follow("r1", timeout=60))
     follower.subscribe("r1", lambda events: heard.extend(event.id for event in events))
     writer.write_many(30)
-    _until(lambda: len(heard) == 31, lambda: f"{len(heard)} of 31")
+    until(lambda: len(heard) == 31, lambda: f"{len(heard)} of 31")
     store.text.execute_command("CONFIG", "SET", "appendfsync", "always")
     writer.write_many(5)
     before.kill()
@@ -141,7 +73,7 @@ def test_a_restart_of_the_server_is_lived_through(tmp_path: Path) -> None:
         written = [event.id for event in RunLog(store).read("r1")]
         assert len(written) == 67
         assert got() == written
-        _until(lambda: heard == written, lambda: f"{len(heard)} of {len(written)}")
+        until(lambda: heard == written, lambda: f"{len(heard)} of {len(written)}")
     finally:
         follower.close()
         store.close()
@@ -153,7 +85,7 @@ def test_a_slow_follower_is_given_a_fresh_read(store: Store, follower: Follower)
     writer = Writer(store)
     slow = follower.follow("r1", timeout=60)
     first = next(slow)
-    quick = _in_thread(lambda: follower.follow("r1", timeout=60))
+    quick = in_thread(lambda: follower.follow("r1", timeout=60))
     writer.write_many(5000)
     writer.end()
     written = [event.id for event in RunLog(store).read("r1")]
@@ -169,12 +101,12 @@ def test_a_message_that_was_never_sent_is_found_by_the_safety_read(
     writer = Writer(store)
     heard: list[str] = []
     follower.subscribe("r1", lambda events: heard.extend(event.type for event in events))
-    got = _in_thread(lambda: follower.follow("r1", timeout=30))
-    _until(lambda: follower.is_listening and heard == ["flow.start"], lambda: str(heard))
+    got = in_thread(lambda: follower.follow("r1", timeout=30))
+    until(lambda: follower.is_listening and heard == ["flow.start"], lambda: str(heard))
     writer.write(silent=True)
     writer.write("flow.completed", silent=True)
     assert len(got()) == 3
-    _until(lambda: heard == ["flow.start", "state", "flow.completed"], lambda: str(heard))
+    until(lambda: heard == ["flow.start", "state", "flow.completed"], lambda: str(heard))
 
 
 def test_an_ended_run_is_read_without_listening(store: Store, follower: Follower) -> None:
@@ -188,8 +120,8 @@ def test_an_ended_run_is_read_without_listening(store: Store, follower: Follower
 def test_last_words_after_a_cancel_are_heard(store: Store, follower: Follower) -> None:
     """Law: only logs and the tasks' ends follow a cancel, and they do come."""
     writer = Writer(store)
-    got = _in_thread(lambda: follower.follow("r1", timeout=30))
-    _until(lambda: follower.is_listening, lambda: "not listening")
+    got = in_thread(lambda: follower.follow("r1", timeout=30))
+    until(lambda: follower.is_listening, lambda: "not listening")
     writer.end("flow.cancel")
     writer.write("step.canceled")
     writer.write("log")
@@ -228,9 +160,9 @@ def test_whoever_stops_leaves_nothing_behind(store: Store, follower: Follower, m
         following = follower.follow("r1", timeout=10)
         next(following)
         following.close()
-    _until(lambda: not follower.is_listening, lambda: str(follower._listener._ears))
+    until(lambda: not follower.is_listening, lambda: str(follower._listener._ears))
     assert follower._listener._ears == {}
-    _until(lambda: _subscribed(store) == 0, lambda: f"{_subscribed(store)} connections")
+    until(lambda: subscribed(store) == 0, lambda: f"{subscribed(store)} connections")
 
 
 def test_a_callback_that_fails_leaves_the_others_alone(store: Store, follower: Follower) -> None:
@@ -243,7 +175,7 @@ def test_a_callback_that_fails_leaves_the_others_alone(store: Store, follower: F
     follower.subscribe("r1", fail)
     follower.subscribe("r1", heard.extend)
     writer.end()
-    _until(lambda: len(heard) == 2, lambda: str(heard))
+    until(lambda: len(heard) == 2, lambda: str(heard))
 
 
 def test_events_come_in_an_event_loop_too(store: Store, follower: Follower) -> None:
@@ -277,41 +209,11 @@ def test_the_life_of_all_runs_is_heard(store: Store, follower: Follower) -> None
     news: list[dict[str, str]] = []
     doubts: list[float] = []
     end = follower.subscribe_life(news.extend, lambda: doubts.append(time.monotonic()))
-    _until(lambda: len(doubts) == 2, lambda: f"{len(doubts)} doubts")  # at once, and when the server confirmed
+    until(lambda: len(doubts) == 2, lambda: f"{len(doubts)} doubts")  # at once, and when the server confirmed
     store.text.publish(store.keys.life_channel(), '{"run":"r1","flow":"etl","type":"flow.start"}')
-    _until(lambda: bool(news), lambda: str(news))
+    until(lambda: bool(news), lambda: str(news))
     assert news == [{"run": "r1", "flow": "etl", "type": "flow.start"}]
     end()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_follows_on_its_own(store: Store, follower: Follower, tmp_path: Path) -> None:
-    """Law: thread and connection stay with the parent; the child gets its own."""
-    writer = Writer(store)
-    got = _in_thread(lambda: follower.follow("r1", timeout=30))
-    _until(lambda: follower.is_listening, lambda: "not listening")
-    child = os.fork()
-    if child == 0:
-        _be_the_child(follower, tmp_path / "child")
-    _until(lambda: _subscribed(store) == 2, lambda: f"{_subscribed(store)} connections")
-    writer.write_many(100)
-    writer.end()
-    written = [event.id for event in RunLog(store).read("r1")]
-    assert got() == written
-    os.waitpid(child, 0)
-    assert (tmp_path / "child").read_text().split("\n") == written
-
-
-def _be_the_child(follower: Follower, file: Path) -> NoReturn:
-    """Whatever happens: never come back into the test, and never hang."""
-    with file.open("w") as said:
-        faulthandler.dump_traceback_later(15, exit=True, file=said)
-        try:
-            said.write("\n".join(event.id for event in follower.follow("r1", timeout=10)))
-        except BaseException:  # noqa: BLE001 - the parent reads it
-            traceback.print_exc(file=said)
-        said.flush()
-        os._exit(0)
 
 
 def test_a_closed_follower_says_so(store: Store) -> None:
@@ -345,38 +247,3 @@ def test_data_that_is_no_object_is_kept_and_harms_no_neighbour(store: Store) -> 
         writer.write(data=data, silent=True)
     raw = [event.data for event in RunLog(store).read("r1")][1:]
     assert raw == [{}, {"raw": "1,2"}, {"raw": "nonsense"}, {"raw": [1]}, {"x": 1}]
-
-
-def _in_thread(start: Callable[[], follow.Following]) -> Callable[[], list[str]]:
-    """Iterate in a thread; what is returned waits for it and gives the ids."""
-    ids: list[str] = []
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            for event in start():
-                ids.append(event.id)  # noqa: PERF401 - one by one, as they come
-        except BaseException as error:  # noqa: BLE001 - told to the test below
-            failed.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-
-    def join() -> list[str]:
-        thread.join(timeout=60)
-        assert not failed, failed
-        assert not thread.is_alive(), f"still following after 60 s, with {len(ids)} events"
-        return ids
-
-    return join
-
-
-def _subscribed(store: Store) -> int:
-    return len(store.text.client_list(_type="pubsub"))
-
-
-def _until(is_so: Callable[[], bool], seen: Callable[[], str], timeout_s: float = 20) -> None:
-    end = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < end, seen()
-        time.sleep(0.005)

@@ -16,6 +16,7 @@ from nbflow.errors import CommandRefused, NotEnded, RunEnded, StepFailure, Unkno
 from nbflow.model.codec import Codec
 from nbflow.model.view import View
 from nbflow.store.connect import Store
+from nbflow.store.log import RunLog
 from nbflow.watch.follow import Follower
 from nbflow.watch.progress import show_progress_with
 from nbflow.watch.run import Run, show_runs_with
@@ -40,6 +41,10 @@ class Backend:
             input={"folder": {"$t": "path", "v": "data"}},
             graph={"flow": "etl", "nodes": [{"name": "parse", "mapped": True}, {"name": "merge"}], "edges": []},
         )
+
+    @property
+    def log(self) -> RunLog:
+        return RunLog(self.store)
 
     def codec_for(self, run_id: str, flow: str) -> Codec:
         return Codec()
@@ -222,7 +227,7 @@ def test_ctrl_c_detaches_and_says_how_to_come_back(run: Run, capsys: pytest.Capt
     """Law: interrupting the wait leaves the run, and raises nothing."""
     threading.Timer(0.2, _thread.interrupt_main).start()
     assert run.wait(timeout=20) is run
-    assert "nbflow.run('r1').wait()" in capsys.readouterr().err
+    assert "nbflow.run('r1').wait()" in capsys.readouterr().out
     assert run.status == "running"
 
 

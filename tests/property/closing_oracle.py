@@ -71,7 +71,7 @@ def check_closing(model: Model) -> None:
     late = {
         name
         for name in model.steps
-        if name not in closed | oracle.live | on_cycles and not on_cycles & model.before(name)
+        if name not in closed | oracle.live | on_cycles and not on_cycles & model.graph.before(name)
     }
     assert not late, f"closed too late: {late}"
     early = {name for name, topic in model.topics.items() if topic.closed and oracle.may_be_emitted(name)}
@@ -85,7 +85,7 @@ def check_at_the_end(model: Model) -> None:
     for name, step in model.steps.items():
         assert (name in model.skipped) == (not model.was_reached(name))
         if step.short and not step.failed:
-            assert any(model.steps[other].failed for other in model.before(name)), (
+            assert any(model.steps[other].failed for other in model.graph.before(name)), (
                 f"{name} is short, and nothing before it failed"
             )
         if step.created:

@@ -23,7 +23,7 @@ def test_a_step_is_closed_exactly_when_no_task_of_it_can_follow(flow: FlowSpec, 
     model.launch()
     check_closing(model)
     while model.outstanding:
-        _settle(model, deeds, data.draw(st.sampled_from(model.outstanding)))
+        _settle(model, deeds, data.draw(st.sampled_from([*model.outstanding])))
         check_closing(model)
     check_at_the_end(model)
 
@@ -32,6 +32,6 @@ def _settle(model: Model, deeds: Deeds, task: Task) -> None:
     deed = deeds.next(task)
     model.receives(task)
     if deed.fails:
-        model.fail(task, "failure")
+        model.failed(task, "failure")
     else:
-        model.complete(task, deed.result, deed.applied(model.flow.step(task.step)))
+        model.completed(task, deed.result, deed.applied(model.flow.step(task.step)))

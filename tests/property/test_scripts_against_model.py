@@ -51,9 +51,9 @@ class _Race:
         self.worker.settle(claimed, deed)
         if deed.fails:
             index = [int(part) for part in task.index.split(".")] if task.index else [None]
-            ready = self.model.fail(task, {"error": f"ValueError: {task}", "attempt": 1, "index": index})
+            ready = self.model.failed(task, {"error": f"ValueError: {task}", "attempt": 1, "index": index})
         else:
-            ready = self.model.complete(task, deed.result, deed.applied(self.flow.step(task.step)))
+            ready = self.model.completed(task, deed.result, deed.applied(self.flow.step(task.step)))
         self._take(ready)
 
     def _take(self, ready: list[Task]) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from nbflow import errors
 from nbflow.cli.main import exit_code
+from nbflow.store.connect import Store
+from tests.servers import running_server
 
 HEAVY = {"pandas", "numpy", "pyarrow", "networkx", "redis", "rq", "IPython", "pydantic", "rich", "cloudpickle"}
 
@@ -97,6 +99,34 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("words", [["events", "r1"], ["events", "r1", "--json"], ["logs", "r1", "--json"], ["runs"]])
+def test_a_reader_that_goes_away_early_ends_the_command_in_silence(tmp_path: Path, words: list[str]) -> None:
+    """Law: 141 as for any program that SIGPIPE ends, and nothing on stderr. (The run is longer than a pipe holds.)"""
+    with running_server("valkey", tmp_path / "server") as server:
+        store = Store(server.url)
+        store.check()
+        store.text.hset(store.keys.run("r1"), mapping={"status": "running", "flow": "etl", "started": 1})
+        store.text.zadd(store.keys.runs("running"), {"r1": 1})
+        with store.text.pipeline() as pipe:
+            for n in range(3000):
+                data = json.dumps({"level": "info", "message": "x" * 200})
+                pipe.xadd(store.keys.log("r1"), {"type": "log", "task": "a", "attempt": 1, "data": data}, f"{n + 1}-0")
+            pipe.execute()
+        environment = {**os.environ, "NBFLOW_REDIS_URL": server.url, "NBFLOW_SECRET": "a secret for tests only"}
+        with subprocess.Popen(
+            [sys.executable, "-m", "nbflow", *words],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stderr is not None
+            if words != ["runs"]:
+                assert process.stdout.readline()
+            process.stdout.close()
+            assert process.stderr.read() == ""
+            assert process.wait() == 141
+        store.close()
 
 
 def test_a_terminal_without_our_letters_gets_their_numbers(tmp_path: Path) -> None:

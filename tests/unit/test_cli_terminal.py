@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nbflow.cli.follow import event_line, log_line
 from nbflow.cli.payloads import shown, size
 from nbflow.cli.records import event_record
-from nbflow.cli.terminal import block, console, document, grid, plain, table
+from nbflow.cli.terminal import block, console, document, grid, in_commands, plain, say, table, warn
 from nbflow.model.events import Event
 
 EVIL = "\x1b]0;title\x07[red]x[/red]\x9b31m\u202eabc\r\n\ud800"
@@ -39,6 +39,30 @@ def test_what_is_harmless_stays_as_it_is() -> None:
 
 def test_a_block_keeps_its_lines_and_nothing_else() -> None:
     assert block("a\n\tb\x1b[2J") == "a\n    b\\x1b[2J"
+
+
+def test_what_is_said_steers_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Law: whoever forgot to clean it: a run's id, a reason, an error."""
+    say(f"Run {EVIL} is canceled.\n\x1b]0;owned\x07")
+    warn("\x9b31m")
+    said = capsys.readouterr()
+    assert is_harmless((said.out + said.err).replace("\n", ""))
+    assert said.err == "\\x9b31m\n"
+
+
+@pytest.mark.parametrize(
+    ("hint", "said"),
+    [
+        ("Look at nbflow.runs(): it may be gone.", "Look at `nbflow runs`: it may be gone."),
+        ("nbflow.runs() lists them.", "`nbflow runs` lists them."),
+        ("Start it again with flow.start(...).", "Start it again with `nbflow start FLOW --from X`."),
+        ("run.tasks and run.events tell.", "`nbflow show RUN` and `nbflow events RUN` tell."),
+        ("Wait for it with run.wait().", "Wait for it with `nbflow events RUN --follow`."),
+        ("Add my_run.events, or run.events_of(1).", "Add my_run.events, or run.events_of(1)."),
+    ],
+)
+def test_a_hint_is_given_in_commands(hint: str, said: str) -> None:
+    assert in_commands(hint) == said
 
 
 def test_nothing_in_a_table_is_markup(capsys: pytest.CaptureFixture[str]) -> None:

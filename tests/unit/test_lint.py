@@ -172,3 +172,19 @@ def test_a_flow_of_a_thousand_steps_is_looked_through_in_no_time() -> None:
     began = time.perf_counter()
     assert findings(flow) == []
     assert time.perf_counter() - began < 0.5  # about 0.02 on an idle machine; a scan for each step would take seconds
+
+
+def test_mapping_over_one_thing_is_found() -> None:
+    flow = FlowDefinition("maps-over-one")
+
+    @flow.entry
+    def number() -> int:
+        return 3
+
+    @flow.step(each(number))
+    def double(n: int) -> int:
+        return 2 * n
+
+    (finding,) = [finding for finding in flow.findings() if finding.code == "types-do-not-fit"]
+    assert finding.step == "double"
+    assert "maps over 'number', which returns int" in finding.message

@@ -38,8 +38,19 @@ def test_what_a_step_says_cannot_steer_the_terminal():
     """No escape, no return to the beginning, no second line."""
     said = {"message": "a\x1b[2J\r\nb\x1b]0;title\x07\u202e"}
     line = progress_line(view_of(*RUNNING), BEGAN_MS, {"parse": said})
-    assert line.endswith("parse: a\ufffd[2J b\ufffd]0;title\ufffd\ufffd")
+    assert line.endswith("parse: a\\x1b[2J b\\x1b]0;title\\x07\\u202e")
     assert line.isprintable()
+
+
+@pytest.mark.parametrize("evil", ["\x1b]0;owned\x07", "\x9b31m", "\x1b[2J\u202e"])
+def test_no_name_can_steer_the_terminal_either(evil: str):
+    """Law: whatever the flow, a step, a task or its message is called."""
+    view = View("r1", f"etl{evil}")
+    for number, (kind, task) in enumerate((("flow.start", ""), ("step.queued", evil), ("step.started", evil))):
+        reduce(view, Event(f"{BEGAN_MS + number}-0", kind, "r1", view.flow_name, task, 1, {}))
+    line = progress_line(view, BEGAN_MS, {evil: {"done": evil, "message": evil}})
+    assert line.isprintable()
+    assert line.count(evil[1:4]) >= 4
 
 
 def test_the_line_goes_on_when_nothing_happens(monkeypatch: pytest.MonkeyPatch):

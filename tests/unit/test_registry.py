@@ -106,7 +106,7 @@ def test_running_the_flow_again_keeps_the_steps_of_other_cells(notebook: Noteboo
 def test_a_name_of_another_cell_is_taken(notebook: Notebook) -> None:
     notebook.run("one", defines("clean"))
     before = registry.get("f").declaration("clean")
-    with pytest.raises(StepNameTaken, match=r"'clean' of flow 'f'.*cell one.*cell two") as caught:
+    with pytest.raises(StepNameTaken, match="'clean' of flow 'f' is defined in another cell") as caught:
         notebook.run("two", defines("clean"))
     assert "flow.forget('clean')" in caught.value.hint
     assert registry.get("f").declaration("clean") is before

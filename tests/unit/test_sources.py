@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,8 +141,7 @@ def test_a_module_that_does_not_compile_is_named_with_its_line(project: Path) ->
 
 
 def test_a_compiled_module_is_refused(project: Path) -> None:
-    suffix = ".cpython-311-x86_64-linux-gnu.so" if sys.platform == "linux" else ".so"
-    write(project / f"fast{suffix}")
+    write(project / f"fast{importlib.machinery.EXTENSION_SUFFIXES[0]}")
     with pytest.raises(DefinitionError, match=r"'fast' is compiled .*Install it as a package"):
         Project(project).collect(["fast"])
 

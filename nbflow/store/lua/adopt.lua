@@ -3,6 +3,9 @@
 --! keys:
 --! args: worker job lease
 --! reply: the job, or false if it is none of ours that waits (canceled, or under way elsewhere)
+local STOCK_LEASE_MS = 3600000
 local f = call('HMGET', RQ..':job:'..job, unpack(JOB_FIELDS))
-if not f[1] or call('SISMEMBER', P..':open:'..f[1], job) == 0 or call('HEXISTS', RQ..':job:'..job, 'lease') == 1 then return false end
+if f[4] then lift(string.sub(f[4], #QP + 1)) end                       -- it took the head of the list
+if f[8] ~= P or not f[1] or call('SISMEMBER', P..':open:'..f[1], job) == 0 or call('HEXISTS', RQ..':job:'..job, 'lease') == 1 then return false end
+call('ZADD', P..':workers', now_ms() + STOCK_LEASE_MS, worker)         -- RQ's own heartbeat does not reach us: it has that long
 return lease_out(job, worker, lease, f)

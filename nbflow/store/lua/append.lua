@@ -4,7 +4,11 @@
 --! args: worker job lease run task attempt from to max *entries
 --! reply: {'OK', to} | {'AT', offset} sent before up to this offset | {'LOST'} the lease is gone
 -- entries, two each: type data. from, to: the bytes of the worker's own record that they come from, so that a repeat changes nothing.
--- Of a canceled run, logs are taken still.
+-- Of a canceled run, logs are taken still. Of other types nothing is: they are written by those scripts that do what they tell of.
+local told = {log = true, progress = true, metric = true, artifact = true}
+for i = 1, #entries, 2 do
+  if not told[entries[i]] then return redis.error_reply('ERR append takes no event of the type '..entries[i]) end
+end
 local jk, rk = RQ..':job:'..job, P..':run:'..run
 local status = call('HGET', rk, 'status')
 local canceled = status == 'canceled' or status == 'failed'             -- a run that failed may have ended its tasks likewise

@@ -28,7 +28,7 @@ for i = 1, #rows, 4 do
   if call('EXISTS', wk) == 1 then
     call('ZADD', P..':workers', now + lease_ms, worker)
     call('HSET', wk, 'last_heartbeat', at, 'successful_job_count', rows[i + 1], 'total_working_time', rows[i + 2])
-    call('EXPIRE', wk, ttl + 60)
+    call('EXPIRE', wk, 86400)                                         -- the lease decides; a sleeping laptop must not lose its registration
     if lease ~= '' then
       for _, ex in ipairs(call('SMEMBERS', wk..':executions')) do show(ex, lease, worker) end
     end

@@ -1,7 +1,7 @@
 --! launch: a run: its hash, its place in the indexes, flow.start, its entry tasks and their jobs
---! uses: event job closing cancel advance
+--! uses: event job closing cancel advance begin owners
 --! keys:
---! args: id flow plan bundle sig input inputdigest start key tags queue by
+--! args: id flow plan bundle sig input inputdigest start key tags queue priority delay by
 --! reply: {'OK', id} | {'KEY', run, 'same'|'other'} the key is taken | {'MISSING', 'plan'|'bundle'} upload it, then say it again | {'AGAIN', id} this id is launched already | {'FULL', percent}
 if call('EXISTS', P..':run:'..id) == 1 then return {'AGAIN', id} end
 local named = P..':key:'..flow..':'..key
@@ -20,20 +20,21 @@ local now = now_ms()
 call('HSET', P..':run:'..id, 'status', 'running', 'flow', flow, 'plan', plan, 'bundle', bundle, 'sig', sig, 'input', input,
   'inputdigest', inputdigest, 'started', now, 'tags', tags, 'key', key, 'by', by)
 if queue ~= '' then call('HSET', P..':run:'..id, 'queue', queue) end
+if priority ~= '' then call('HSET', P..':run:'..id, 'priority', priority) end
 if key ~= '' then call('SET', named, id) end
 call('SADD', P..':flows', flow)
 call('ZADD', P..':flows:'..flow, now, id)
 call('ZADD', P..':runs:running', now, id)
-call('HINCRBY', P..':owners', 'plan:'..plan, 1)
-call('HINCRBY', P..':owners', 'bundle:'..bundle, 1)
-event(id, 'flow.start', '', 0, start)
+own('plan', plan)
+own('bundle', bundle)
+call('PERSIST', P..':plan:'..plan)                                        -- an upload is for an hour, until a run owns it
+call('PERSIST', P..':bundle:'..bundle)
+call('ZREM', P..':retire', id)                                        -- and so are the artifacts of its input
+local due = due_at(delay, now)
+event(id, 'flow.start', '', 0, due and told_due(start, due) or start)
 tell(id, flow, 'flow.start')
 take(id)
 local deadline = plan_of('limits').deadline
 if deadline then call('ZADD', P..':timers', now + deadline, 'deadline '..id) end
-local dead = plan_of('closed')
-for _, a in ipairs(dead or {}) do push('close', a) end
-for _, i in ipairs(plan_of('cycles')) do push('cycle', i) end                                           -- one that nothing feeds is closed
-for _, s in ipairs(plan_of('entries')) do create(s, plan_of('step:'..s), 1) end
-for _, name in ipairs(advance(nil)) do wake(name) end
+if due then start_later(id, due) else begin_run() end
 return {'OK', id}

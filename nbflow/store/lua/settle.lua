@@ -18,13 +18,14 @@ local step = string.match(task, '^[^%[]+')
 local p = plan_of('step:'..step)
 event(run, 'step.'..outcome, task, attempt, data)
 if outcome == 'retry' then
-  local again = cjson.decode(data)
+  local ok, again = pcall(cjson.decode, data)
+  if not ok then again = {nextAttempt = attempt + 1, delay = 0} end    -- nothing may raise here any more
   try_later(run, task, again.nextAttempt, queue, key, again.delay)
 else
   apply(task, attempt, emits)
   count_out(step, p, task, outcome == 'failed' and data or nil)
 end
-local mine = want == '1' and call('EXISTS', RQ..':suspended') == 0 and {queue = queue_of(queues[1])} or nil
+local mine = want == '1' and not is_stopped(queue_of(queues[1])) and {queue = queue_of(queues[1])} or nil
 local made = advance(mine)
 for _, name in ipairs(made) do wake(name) end
 local got = false

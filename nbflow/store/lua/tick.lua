@@ -1,5 +1,5 @@
---! tick: what is due: attempts whose delay is over go to their queues, runs that passed their deadline end, workers whose lease ran out (their machine died) are given back
---! uses: event job closing cancel advance giveback
+--! tick: what is due: attempts and runs whose delay is over begin, runs that passed their deadline end, workers whose lease ran out (their machine died) are given back
+--! uses: event job closing cancel advance begin giveback
 --! keys:
 --! args:
 --! reply: {the workers given back, ms until the next is due or ''}
@@ -11,10 +11,14 @@ for _, entry in ipairs(call('ZRANGEBYSCORE', P..':timers', '-inf', now, 'LIMIT',
   call('ZREM', P..':timers', entry)
   local kind, what = string.match(entry, '^(%S+) (.+)$')
   if kind == 'retry' then try_now(what)
+  elseif kind == 'start' then start_now(what)
   elseif kind == 'deadline' then
     take(what)
     if status == 'running' then doomed = {'deadline'} end_now() end
   end
+end
+for _, queue in ipairs(call('HKEYS', P..':prio')) do                   -- where somebody else has taken the head of the list
+  if lift(queue) then wake(queue) end
 end
 local due = call('ZRANGE', P..':timers', 0, 0, 'WITHSCORES')[2]
 return {gone, due and math.max(0, due - now) or ''}

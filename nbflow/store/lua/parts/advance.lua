@@ -44,7 +44,8 @@ end
 
 local function emit(task, attempt, topic, mode, text, pairs_)
   if mode == 'key' then                                               -- names for elements: topic is the step that will take them
-    for i = 1, #pairs_, 2 do call('HSET', P..':keys:'..run, topic..'['..pairs_[i]..']', pairs_[i + 1]) end
+    for i = 1, #pairs_, 2 do pairs_[i] = topic..'['..pairs_[i]..']' end
+    many('HSET', P..':keys:'..run, pairs_)
     return
   end
   local on = plan_of('on:'..topic)
@@ -88,7 +89,7 @@ local function put(s, p, index, at, mine)                             -- one job
     mine.job, mine.fields = job, {run, task, '1', QP..queue, key, false}
     return nil
   end
-  push_job(queue, job)
+  push_job(queue, job, priority_of(task))
   return queue
 end
 
@@ -100,8 +101,13 @@ local function make_slice(s, p, limit, at, mine, queues)              -- the nex
   return #indexes
 end
 
+local function differ_in_priority(steps)
+  for i = 2, #steps do if priority_of(steps[i]) ~= priority_of(steps[1]) then return true end end
+end
+
 local function make_fresh(mine, queues)                               -- jobs of what became ready: 500 now, the rest counted for the slices that follow
   if #fresh == 0 then return end
+  if differ_in_priority(fresh) then mine = nil end                    -- the claim that follows takes the best
   table.sort(fresh, function(a, b) return plan_of('step:'..a).pos < plan_of('step:'..b).pos end)
   local at, left = iso(), SLICE
   for _, s in ipairs(fresh) do
@@ -155,11 +161,16 @@ local function end_now()                                              -- like a 
   fresh, skipped, work, turns, delta, doomed = {}, {}, {}, {}, 0, nil
 end
 
+local function said_of(data)                                          -- the error in the data of a step.failed, as JSON. Nothing may raise here any more
+  local ok, d = pcall(cjson.decode, data)
+  return cjson.encode(ok and type(d.error) == 'string' and d.error or 'the step failed')
+end
+
 -- a task ended for good: count it out. failed: the data of its step.failed, or nil
 local function count_out(s, p, task, failed)
   if failed then
     if inc('f:'..s, 1) == 1 then
-      local first = '"task":"'..task..'","error":'..cjson.encode(cjson.decode(failed).error)
+      local first = '"task":"'..task..'","error":'..said_of(failed)
       call('HSET', rk, 'fails', (get('fails') or '')..' '..s, 'error:'..s, first)
       if plan_of('limits').cancel and not plan_of('on:failed:'..s) then doomed = {'step', s} end
     end

@@ -9,25 +9,34 @@ local function close_run(new, kind, data)                             -- the end
   call('ZREM', P..':runs:running', run)
   call('ZADD', P..':runs:'..new, now, run)
   call('DEL', P..':meet:'..run, P..':left:'..run, P..':turns:'..run)
-  call('ZREM', P..':timers', 'deadline '..run)
+  call('ZREM', P..':timers', 'deadline '..run, 'start '..run)
+  local kept_ms = (plan_of('limits') or {}).retention
+  if kept_ms then call('ZADD', P..':retire', now + kept_ms, run) end
   tell(run, f[1], kind)
 end
 
 local revoked = {}                                                    -- worker, lease: whom to interrupt
 local function cancel_slice(id)
+  local searched = {}
   for _, job in ipairs(call('SPOP', P..':open:'..id, 500)) do
     local jk = RQ..':job:'..job
-    local f = call('HMGET', jk, 'task', 'attempt', 'status', 'worker_name', 'lease', 'origin')
+    local f = call('HMGET', jk, 'task', 'attempt', 'status', 'worker_name', 'lease', 'origin', 'rank')
     if f[3] == 'started' then
       call('SREM', RQ..':worker:'..f[4]..':executions', job..':'..f[5])
       drop_records(job, f[5], string.sub(f[6], #QP + 1))
       revoked[#revoked + 1] = f[4]
       revoked[#revoked + 1] = f[5]
-    elseif f[6] and call('LLEN', RQ..':queue:'..f[6]) <= 1000 then call('LREM', RQ..':queue:'..f[6], 1, job) end
+    elseif f[6] then
+      local queue = string.sub(f[6], #QP + 1)
+      local beside = f[7] and call('ZREM', prio_key(queue), job) == 1
+      if not beside and (f[7] or call('LLEN', queue_key(queue)) <= 1000) then call('LREM', queue_key(queue), 1, job) end
+      searched[queue] = true
+    end
     call('ZREM', P..':timers', 'retry '..job)
     call('DEL', jk)
     if f[1] then event(id, 'step.canceled', f[1], f[2], '{"reason":"run"}') end
   end
+  for queue in pairs(searched) do lift(queue) end
   return call('EXISTS', P..':open:'..id) == 1
 end
 

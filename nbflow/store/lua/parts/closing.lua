@@ -8,15 +8,16 @@
 -- The plan table (define/plan.py) holds  step:<s>  on:<a>  cycle:<i>  from:<s>  entries  leaves  closed  cycles  steps.
 local MOST = 500                                                      -- entries of the worklist that a script does; 1,000 skips at once blocked Redis for 24 ms
 local run, rk, pk                                                     -- the run at hand, its hash, its plan
-local status, last, queue_of_run                                      -- fields of the run
+local status, last, queue_of_run, priority_of_run                     -- fields of the run
 local doomed                                                          -- why the run must end at once: {reason, step or nil}
 local facts, fresh, skipped, delta                                    -- decoded plan fields; tasks to make; steps to skip; change of N
 local work, turns, resumed                                            -- worklist; cycles to look at; whether the worklist is one that was kept
 
 local function take(id)
   run, rk = id, P..':run:'..id
-  local f = call('HMGET', rk, 'plan', 'status', 'last', 'queue')
+  local f = call('HMGET', rk, 'plan', 'status', 'last', 'queue', 'priority')
   pk, status, last, queue_of_run = P..':plan:'..(f[1] or ''), f[2], f[3], f[4]
+  priority_of_run = f[5] and tonumber(f[5])
   facts, fresh, skipped, delta, doomed = {}, {}, {}, 0, nil
   work, turns, resumed = {}, {}, false
 end
@@ -29,6 +30,11 @@ local function plan_of(field)
     facts[field] = v
   end
   return v
+end
+
+priority_of = function(task)
+  local p = not priority_of_run and plan_of('step:'..string.match(task, '^[^%[]+'))
+  return priority_of_run or p and p.priority or 0
 end
 
 local function get(f) return call('HGET', rk, f) end

@@ -7,8 +7,8 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
-local function iso()                                                  -- RQ's form of now; days to date: Hinnant, "chrono-Compatible Low-Level Date Algorithms"
-  local t = call('TIME')
+local function iso(t)                                                 -- RQ's form of now, or of {s, us}; days to date: Hinnant, "chrono-Compatible Low-Level Date Algorithms"
+  t = t or call('TIME')
   local days, rest = math.floor(t[1] / 86400), t[1] % 86400
   local z = days + 719468
   local era = math.floor(z / 146097)

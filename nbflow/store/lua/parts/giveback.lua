@@ -10,6 +10,7 @@ end
 local function fail(job, f, said, reason)                              -- f: run task attempt origin lease recovered key. The attempt failed for good
   local step = string.match(f[2], '^[^%[]+')
   local p, text = plan_of('step:'..step), cjson.encode(said)
+  if not p then call('DEL', RQ..':job:'..job) return end              -- none of the plan's: somebody forged it
   local data = '{"error":'..text..',"traceback":"","reason":"'..reason..'"}'
   call('DEL', RQ..':job:'..job)
   call('SREM', P..':open:'..f[1], job)
@@ -26,7 +27,7 @@ end
 -- It was killed because it took longer than its timeout and could not be interrupted: an attempt that failed, under its policy.
 local function time_out(job, f, queue)
   local said, attempt = 'the step took longer than its timeout, and had to be killed', tonumber(f[3])
-  local policy = plan_of('step:'..string.match(f[2], '^[^%[]+')).retry   -- {most attempts, back-off, longest delay}, in ms
+  local policy = (plan_of('step:'..string.match(f[2], '^[^%[]+')) or {}).retry   -- {most attempts, back-off, longest delay}, in ms
   if not policy or attempt >= policy[1] then fail(job, f, said, 'timeout') return end
   local delay = math.min(policy[2] * 2 ^ math.min(attempt - 1, 30), policy[3])
   call('DEL', RQ..':job:'..job)
@@ -38,8 +39,8 @@ end
 local function requeue(job, f, queue, cause)
   local n = call('HINCRBY', RQ..':job:'..job, 'recovered', 1)
   call('HSET', RQ..':job:'..job, 'status', 'queued', 'worker_name', '', 'enqueued_at', iso())
-  call('HDEL', RQ..':job:'..job, 'out', 'nonce')
-  call('LPUSH', RQ..':queue:'..f[4], job)
+  call('HDEL', RQ..':job:'..job, 'out', 'nonce', 'lease')
+  if f[8] then put_back(queue, job, f[8]) else push_front(queue, job) end
   event(f[1], 'step.queued', f[2], f[3], '{"queue":"'..queue..'","recovered":'..n..(cause ~= '' and ',"cause":'..cjson.encode(cause) or '')..'}')
   wake(queue)
 end
@@ -49,12 +50,13 @@ local function give_back(worker, cause)
   for _, ex in ipairs(call('SMEMBERS', wk..':executions')) do
     local job, lease = string.match(ex, '^(.-):(.+)$')
     local jk = RQ..':job:'..job
-    local f = call('HMGET', jk, 'run', 'task', 'attempt', 'origin', 'lease', 'recovered', 'key')
+    local f = call('HMGET', jk, 'run', 'task', 'attempt', 'origin', 'lease', 'recovered', 'key', 'rank')
     if f[5] == lease and call('HGET', P..':run:'..f[1], 'status') == 'running' then                 -- else a slice of its cancel removes it
       local queue = string.sub(f[4], #QP + 1)
       drop_records(job, lease, queue)
       take(f[1])
       if string.sub(cause, 1, 7) == 'timeout' then time_out(job, f, queue)
+      elseif string.sub(cause, 1, 7) == 'stopped' then fail(job, f, 'the task was stopped', 'stopped')
       elseif tonumber(f[6] or '0') < MAX_RECOVERIES then requeue(job, f, queue, cause)
       else fail(job, f, 'the worker died '..(f[6] + 1)..' times while it ran'..(cause ~= '' and ' (last: '..cause..')' or ''), 'lost') end
       back[#back + 1] = job

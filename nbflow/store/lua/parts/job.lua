@@ -8,16 +8,74 @@ end
 local function queue_key(queue) return RQ..':queue:'..QP..queue end
 local function queue_of(key) return string.sub(key, #RQ + #QP + 8) end
 
+-- Whether nothing may start in this queue: RQ is suspended, or the queue paused. One command where neither is so.
+local stops
+local function is_stopped(queue)
+  stops = stops or call('EXISTS', RQ..':suspended', P..':paused')
+  return stops > 0 and (call('EXISTS', RQ..':suspended') == 1 or call('SISMEMBER', P..':paused', queue) == 1)
+end
+
+local function know_queue(queue)                                      -- to RQ's tools, and as one of this namespace
+  call('SADD', RQ..':queues', queue_key(queue))
+  call('SADD', P..':queues', queue)
+end
+
+-- Jobs with a priority wait in <p>:prio:<queue>, by rank: the best first, of equals the oldest. The next of them stands in RQ's list:
+-- before all others if its priority is positive, alone if it is negative. So the list's head is what comes next, whoever takes it, and a
+-- queue in which jobs wait has a list that is not empty. (decision 0014)
+local LEVEL = 2 ^ 44                                                  -- ranks of one priority; 2^53 is exact
+
+local function prio_key(queue) return P..':prio:'..queue end
+local function rank_of(job) return tonumber(call('HGET', RQ..':job:'..job, 'rank') or '0') end
+
+local function lift(queue)                                            -- the best one into the list, if it is the next; whether it was
+  local best = call('ZRANGE', prio_key(queue), 0, 0, 'WITHSCORES')
+  if not best[1] then return false end
+  local qk, rank = queue_key(queue), tonumber(best[2])
+  local head = call('LINDEX', qk, 0)
+  local before = head and rank_of(head)
+  if before and before <= rank then return false end
+  if before and rank > 0 then                                         -- a worse one was lifted, for want of others: it goes back
+    call('LPOP', qk)
+    call('ZADD', prio_key(queue), string.format('%.0f', before), head)
+    if call('LLEN', qk) > 0 then return false end
+  end
+  call('ZREM', prio_key(queue), best[1])
+  if call('LPUSH', qk, best[1]) == 1 then know_queue(queue) end
+  return true
+end
+
+local function put_back(queue, job, rank)                             -- among those that wait by rank
+  call('ZADD', prio_key(queue), rank, job)
+  lift(queue)
+end
+
+local function push_front(queue, job)                                 -- before all others but those that were lifted
+  local qk, i = queue_key(queue), 0
+  local head = call('LINDEX', qk, 0)
+  while head and rank_of(head) < 0 do
+    i = i + 1
+    head = call('LINDEX', qk, i)
+  end
+  if i == 0 then call('LPUSH', qk, job)
+  elseif head then call('LINSERT', qk, 'BEFORE', head, job)
+  else call('RPUSH', qk, job) end
+end
+
 local function job_id(run, task, attempt)
   local dashed = string.gsub(string.gsub(string.gsub(task, '%[', '-'), '%]', ''), '%.', '-')
   return run..'__'..dashed..'__attempt-'..attempt
 end
 
+local priority_of                                                     -- of a task of the run at hand; see closing
+
 local function job_hash(run, task, attempt, queue, key, at)             -- the job itself, known to its run; in no queue yet
   local job = job_id(run, task, attempt)
   call('HSET', RQ..':job:'..job, 'status', 'queued', 'origin', QP..queue, 'timeout', '-1', 'created_at', at, 'enqueued_at', at,
-    'description', task, 'data', DATA, 'run', run, 'task', task, 'attempt', attempt)
+    'description', task, 'data', DATA, 'run', run, 'task', task, 'attempt', attempt, 'ns', P)
   if key then call('HSET', RQ..':job:'..job, 'key', key) end
+  local priority = priority_of(task)
+  if priority ~= 0 then call('HSET', RQ..':job:'..job, 'priority', priority) end
   call('SADD', P..':open:'..run, job)
   return job
 end
@@ -28,8 +86,13 @@ local function make_job(run, task, attempt, queue, because, key, at)
   return job
 end
 
-local function push_job(queue, job)
-  if call('RPUSH', queue_key(queue), job) == 1 then call('SADD', RQ..':queues', queue_key(queue)) end
+local function push_job(queue, job, priority)
+  if priority ~= 0 then
+    local rank = string.format('%.0f', call('HINCRBY', P..':prio', queue, 1) - priority * LEVEL)
+    call('HSET', RQ..':job:'..job, 'rank', rank)
+    return put_back(queue, job, rank)
+  end
+  if call('RPUSH', queue_key(queue), job) == 1 then know_queue(queue) end
 end
 
 local function try_later(run, task, attempt, queue, key, delay_ms)      -- the next attempt: its job waits in the due-set
@@ -39,11 +102,11 @@ local function try_later(run, task, attempt, queue, key, delay_ms)      -- the n
 end
 
 local function try_now(job)                                             -- its time has come; nothing if it was canceled meanwhile
-  local f = call('HMGET', RQ..':job:'..job, 'run', 'task', 'attempt', 'origin', 'key', 'status')
+  local f = call('HMGET', RQ..':job:'..job, 'run', 'task', 'attempt', 'origin', 'key', 'status', 'priority')
   if f[6] ~= 'scheduled' then return end
   local queue = string.sub(f[4], #QP + 1)
   call('HSET', RQ..':job:'..job, 'status', 'queued', 'enqueued_at', iso())
-  push_job(queue, job)
+  push_job(queue, job, tonumber(f[7] or '0'))
   event(f[1], 'step.queued', f[2], f[3], '{"queue":"'..queue..'","because":["retry"]'..(f[5] and ',"key":'..cjson.encode(f[5]) or '')..'}')
   wake(queue)
 end
@@ -90,7 +153,7 @@ local function lease_out(job, worker, lease, f)
   return out
 end
 
-local JOB_FIELDS = {'run', 'task', 'attempt', 'origin', 'key', 'recovered', 'status'}
+local JOB_FIELDS = {'run', 'task', 'attempt', 'origin', 'key', 'recovered', 'status', 'ns', 'rank'}
 
 local function held(worker, lease)                                    -- the answer got lost: what this worker holds by this lease, or false
   for _, ex in ipairs(call('SMEMBERS', RQ..':worker:'..worker..':executions')) do
@@ -100,23 +163,57 @@ local function held(worker, lease)                                    -- the ans
   return false
 end
 
--- the next job of these queues, in their order; false if there is none. A job whose hash is gone, or whose run was canceled: pass over it.
+local function waits(job, f)                                          -- whether it is a job of ours that somebody waits for
+  return f[8] == P and f[7] == 'queued' and f[1] and f[2] and f[4] and tonumber(f[3]) and call('SISMEMBER', P..':open:'..f[1], job) == 1
+    and call('HGET', P..':run:'..f[1], 'status') == 'running'
+end
+
+-- Whether something better came in behind a job of negative priority since that was lifted.
+local function comes_too_early(qk, f)
+  local rank = tonumber(f[9] or '0')
+  local head = rank > 0 and call('LINDEX', qk, 0)
+  return head and rank_of(head) < rank
+end
+
+-- the next job of a queue of ours, and its fields. Ours that nobody waits for (its run was canceled) is passed over; one of RQ's own or of
+-- another namespace is put back, behind. Also says how many were passed over.
+local function take_next(queue, qk, passed)
+  local left                                                          -- how many come before the first stranger comes again
+  while passed < 500 do
+    local job = call('LPOP', qk)
+    left = left and left - 1
+    local beside = not job or left and left < 0                       -- nothing of ours stands in the list
+    if beside then
+      if job then call('RPUSH', qk, job) end
+      job = call('ZPOPMIN', prio_key(queue))[1]
+      if not job then return nil, nil, passed end
+    end
+    local f = call('HMGET', RQ..':job:'..job, unpack(JOB_FIELDS))
+    if waits(job, f) then
+      if beside or not comes_too_early(qk, f) then lift(queue) return job, f, passed end
+      call('ZADD', prio_key(queue), f[9], job)
+    elseif f[7] and f[8] ~= P then
+      left = left or call('LLEN', qk)
+      call('RPUSH', qk, job)
+    elseif lift(queue) then left = left and left + 1 end
+    passed = passed + 1
+  end
+  return nil, nil, passed
+end
+
+-- the next job of these queues, in their order; false if there is none
 local function claim_next(worker, queues, lease, was)
-  if call('EXISTS', RQ..':suspended') == 0 then
-    local passed = 0
-    for _, qk in ipairs(queues) do
-      while passed < 500 do
-        local job = call('LPOP', qk)
-        if not job then break end
-        local f = call('HMGET', RQ..':job:'..job, unpack(JOB_FIELDS))
-        if f[7] == 'queued' and f[1] and call('SISMEMBER', P..':open:'..f[1], job) == 1 and call('HGET', P..':run:'..f[1], 'status') == 'running' then
-          if was == 'idle' then call('HSET', RQ..':worker:'..worker, 'state', 'busy') end
-          return lease_out(job, worker, lease, f)
-        end
-        passed = passed + 1
+  local passed = 0
+  for _, qk in ipairs(queues) do
+    local queue, job, f = queue_of(qk), nil, nil
+    if not is_stopped(queue) then
+      job, f, passed = take_next(queue, qk, passed)
+      if job then
+        if was == 'idle' then call('HSET', RQ..':worker:'..worker, 'state', 'busy') end
+        return lease_out(job, worker, lease, f)
       end
-      if passed < 500 then call('DEL', P..':wake:'..queue_of(qk))     -- nothing waits here: no token may
-      else wake(queue_of(qk)) end                                     -- enough for one script; there may be more
+      if passed < 500 then call('DEL', P..':wake:'..queue)            -- nothing waits here: no token may
+      else wake(queue) end                                            -- enough for one script; there may be more
     end
   end
   if was == 'busy' then call('HSET', RQ..':worker:'..worker, 'state', 'idle') end

@@ -1,0 +1,21 @@
+-- Who refers to what. <p>:owners counts, for each plan, bundle and artifact, the runs that own it. A run owns an artifact if the digest lies
+-- in <p>:owned:<run>. The law: set and count change in one script, a digest counts once a run, and bytes are written only after that.
+-- So the script that takes the last count may delete the bytes: whoever comes to own them then finds them missing, and writes them again.
+local function own(kind, digest)
+  call('HINCRBY', P..':owners', kind..':'..digest, 1)
+end
+
+local function own_artifact(run, digest)
+  if call('SADD', P..':owned:'..run, digest) == 1 then own('artifact', digest) end
+end
+
+local function owners_of(kind, digest) return tonumber(call('HGET', P..':owners', kind..':'..digest) or '0') end
+
+-- What is not in this server may lie in the artifact store, where no script reaches: <p>:dust names it, and the run that left it, for those
+-- who sweep there (store/dust.py).
+local function leave(run, kind, digest)
+  local field = kind..':'..digest
+  if call('HINCRBY', P..':owners', field, -1) > 0 then return end
+  call('HDEL', P..':owners', field)
+  if call('UNLINK', P..':'..kind..':'..digest) == 0 and kind == 'artifact' then call('HSET', P..':dust', digest, run) end
+end

@@ -1,0 +1,297 @@
+"""One run in process, from `flow.start` to its end: what the scripts and the workers do, without either.
+
+Tasks wait, are started by somebody, and end; between start and end others may start and end, as on several workers. Who
+comes next is drawn from the seed. Delays are not waited for: when nothing else can go on, the clock jumps. Events are
+written as the scripts write them, and in their order.
+"""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbflow.errors import InternalError
+from nbflow.model.definition import failed_topic
+from nbflow.model.ids import index_for_people
+from nbflow.testing.code import Code, Execution, Order
+from nbflow.testing.decisions import Decisions, Task
+from nbflow.testing.port import Output, TaskPort, TimeLimit
+from nbflow.testing.record import Record
+from nbflow.worker.task import Ending
+
+__all__ = ["Chance", "Crash", "Engine"]
+
+MAX_RECOVERIES = 3
+"""As in `parts/giveback.lua`."""
+
+_CAUSE = "a simulated crash"
+_SAYS = {"deadline": "the run passed its deadline", "max_tasks": "the run passed its number of tasks"}
+_WORKER = "in-process"
+
+
+class Crash:
+    """Which executions lose their worker: asked before the body runs, and after it, before its end counts."""
+
+    def happens(self, task: Task, recovered: int, when: str) -> bool:
+        """Whether the worker dies now."""
+        return False
+
+
+@dataclass(slots=True)
+class Chance:
+    """Who comes next. Without a seed, in the order of the queue, one after the other."""
+
+    seed: int | random.Random | None = None
+    workers: int = 1
+    draw: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.draw = self.seed if isinstance(self.seed, random.Random) else random.Random(self.seed or 0)
+
+    def pick(self, held: int, ready: int, later: int) -> tuple[str, int]:
+        """`("settle" | "start" | "jump", which)`."""
+        if self.seed is None or held + ready + later <= 1 or not held + ready:
+            return ("settle", 0) if held else ("start", 0) if ready else ("jump", 0)
+        ready = ready if held < self.workers else 0
+        number = self.draw.randrange(held + ready + (1 if later and held else 0))
+        if number < held:
+            return "settle", number
+        return ("start", number - held) if number < held + ready else ("jump", 0)
+
+
+class Engine:
+    """One run."""
+
+    def __init__(self, code: Code, order: Order, record: Record, chance: Chance, crash: Crash) -> None:
+        self._code, self._order, self._record, self._chance, self._crash = code, order, record, chance, crash
+        self._decisions = Decisions(code.graph)
+        self._clock = record.clock
+        self._began_ms = self._clock.now_ms
+        self._ready: list[Execution] = []
+        self._held: list[Execution] = []
+        self._timers: list[tuple[int, int, Execution | None]] = []  # when, a number for the order, None: the deadline
+        self._keys: dict[Task, str] = {}
+        self._state: dict[str, str] = {}
+        self._errors: dict[str, dict[str, Any]] = {}
+        self._told_skips = 0
+        self._ended = False
+        self._output, self._limit = Output(), TimeLimit()
+
+    def run(self) -> None:
+        """Do all of it."""
+        self._code.begin(self._decisions)
+        with self._code.world.entered(), self._output.captured():
+            self._launch()
+            moves: dict[str, Callable[[int], None]] = {"settle": self._settle, "start": self._start, "jump": self._jump}
+            while not self._ended:
+                what, which = self._chance.pick(len(self._held), len(self._ready), len(self._timers))
+                moves[what](which)
+
+    def _launch(self) -> None:
+        self._record.add("flow.start", data=self._code.start(self._order))
+        deadline_s = self._code.spec.deadline_s
+        if deadline_s is not None:
+            self._later(round(deadline_s * 1000), None)
+        self._advance(self._decisions.launch())
+
+    # -- an execution -----------------------------------------------------------------------------------------------
+
+    def _start(self, which: int) -> None:
+        execution = self._ready.pop(which)
+        payloads = self._payloads(execution.task)
+        data: dict[str, Any] = {"worker": _WORKER, **_preview(payloads)}
+        if execution.recovered:
+            data["recovered"] = execution.recovered
+        self._tell("step.started", execution, data)
+        if self._crash.happens(execution.task, execution.recovered, "before"):
+            self._lose(execution)
+            return
+        execution.ending = self._execute(execution, tuple(payload for _, payload in payloads))
+        if self._crash.happens(execution.task, execution.recovered, "after"):
+            self._lose(execution)
+        else:
+            self._held.append(execution)
+
+    def _execute(self, execution: Execution, payloads: tuple[bytes | None, ...]) -> Ending:
+        executor, key = self._code.executor, self._keys.get(execution.task)
+        job = self._code.job(self._order, execution, key, payloads)
+        port = TaskPort(job, self._record, self._state, executor, self._order.text.encode())
+        with self._output.of(port):
+            ending = executor.execute(job, port, self._limit)
+        port.is_over = True
+        if executor.was_stopped:
+            executor.was_stopped = False
+            raise KeyboardInterrupt
+        return ending
+
+    def _payloads(self, task: Task) -> list[tuple[bool, bytes | None]]:
+        """What a claim hands over: whether it is shown in a preview, and the text."""
+        spec = self._code.graph.specs[task.step]
+        if spec.is_entry:
+            return [(True, self._order.text.encode())]
+        found: list[tuple[bool, bytes | None]] = []
+        received = iter(self._decisions.receives(task))
+        for term in spec.terms:
+            if self._decisions.is_gathered(term):  # the execution gathers it by itself
+                next(received)
+            elif term.any_of:
+                topic, text = next(received)
+                found += [(False, topic.encode()), (True, text.encode())]
+            else:
+                found += [(True, next(received).encode()) for _ in term.topics]
+        return found
+
+    def _lose(self, execution: Execution) -> None:
+        """The worker is gone: the task goes back to the front, or fails for good."""
+        execution.ending = None
+        if execution.recovered < MAX_RECOVERIES:
+            execution.recovered += 1
+            told = {"recovered": execution.recovered, "cause": _CAUSE}
+            self._tell("step.queued", execution, {**self._queue(execution), **told})
+            bisect.insort_left(self._ready, execution, key=self._rank)
+            return
+        said = f"the worker died {execution.recovered + 1} times while it ran (last: {_CAUSE})"
+        ending = Ending("failed", json.dumps({"error": said, "traceback": "", "reason": "lost"}))
+        if self._code.routes[execution.task.step].failed:
+            index = index_for_people(execution.task.index)
+            told = {"error": said, "traceback": "", "attempt": execution.attempt, "index": index}
+            payload = {**told, "key": self._keys.get(execution.task), "input": None}
+            topic = failed_topic(execution.task.step)
+            ending.emit(topic, "silent", [(execution.task.index or "0", self._code.codec.encode(payload))])
+        execution.ending = ending
+        self._held.append(execution)
+        self._settle(len(self._held) - 1)
+
+    # -- the end of an execution ------------------------------------------------------------------------------------
+
+    def _settle(self, which: int) -> None:
+        execution = self._held.pop(which)
+        ending, task = execution.ending, execution.task
+        assert ending is not None
+        data = json.loads(ending.data)
+        if "duration" in data:
+            data["duration"] = 0
+        if ending.outcome == "retry":
+            self._try_later(execution, data)
+            return
+        self._tell(f"step.{ending.outcome}", execution, data)
+        for topic, mode, text, pairs in _groups(ending.emits):
+            self._emit(execution, topic, mode, text, pairs)
+        if ending.outcome == "completed":
+            ready = self._decisions.complete(task)
+        else:
+            self._errors.setdefault(task.step, {"task": str(task), "error": data["error"]})
+            ready = self._decisions.fail(task)
+        self._advance(ready, failed=task.step if ending.outcome == "failed" else None)
+
+    def _emit(self, execution: Execution, topic: str, mode: str, text: str, pairs: dict[str, str]) -> None:
+        if mode == "key":  # names for the elements of the step that stands for the topic
+            self._keys |= {Task(topic, index): name for index, name in pairs.items()}
+            return
+        indexes = self._decisions.emit(topic, pairs)
+        if mode == "one":
+            ((index, payload),) = indexes.items()
+            at = {"index": index} if index else {}
+            self._tell("emit", execution, {"name": topic, "payload": json.loads(payload), **at})
+        elif mode == "many":
+            self._tell("emit", execution, {"name": topic, "count": len(pairs), "payload": json.loads(text)})
+
+    def _try_later(self, execution: Execution, data: dict[str, Any]) -> None:
+        policy = self._code.graph.specs[execution.task.step].retry
+        if policy is not None and policy.jitter and data["nextAttempt"] > execution.attempt:  # drawn from our seed
+            data["delay"] = round(policy.delay_s(execution.attempt, self._chance.draw.random) * 1000)
+        self._tell("step.retry", execution, data)
+        self._later(data["delay"], Execution(execution.task, data["nextAttempt"]))
+
+    # -- what follows -----------------------------------------------------------------------------------------------
+
+    def _advance(self, ready: list[Task], failed: str | None = None) -> None:
+        decisions, spec = self._decisions, self._code.spec
+        first = failed is not None and decisions.steps[failed].failed == 1
+        if failed and first and spec.on_failure == "cancel" and not self._code.routes[failed].failed:
+            self._end_now("step", {"failedStep": failed, **self._errors[failed]})
+            return
+        if decisions.mapped_tasks > spec.max_tasks:
+            self._end_now("max_tasks", {"error": _SAYS["max_tasks"]})
+            return
+        for task in ready:
+            self._queue_task(Execution(task), decisions.because(task))
+        self._tell_skips()
+        if not decisions.outstanding:
+            self._end()
+
+    def _queue_task(self, execution: Execution, because: list[str]) -> None:
+        key = self._keys.get(execution.task)
+        named = {} if key is None else {"key": key}
+        self._tell("step.queued", execution, {**self._queue(execution), "because": because, **named})
+        bisect.insort_right(self._ready, execution, key=self._rank)
+
+    def _rank(self, execution: Execution) -> int:
+        return -self._code.graph.specs[execution.task.step].priority
+
+    def _tell_skips(self) -> None:
+        new = list(self._decisions.skipped.items())[self._told_skips :]
+        self._told_skips += len(new)
+        for step, reason in sorted(new, key=lambda skip: self._code.graph.place[skip[0]]):
+            self._record.add("step.skipped", step, 0, {"reason": reason})
+
+    def _later(self, delay_ms: int, execution: Execution | None) -> None:
+        heapq.heappush(self._timers, (self._clock.now_ms + delay_ms, len(self._record.events), execution))
+
+    def _jump(self, _: int) -> None:
+        if not self._timers:
+            raise InternalError(f"The run of {self._code.spec.name!r} cannot go on, and has not ended.")
+        due_ms, _, execution = heapq.heappop(self._timers)
+        self._clock.jump(due_ms)
+        if execution is None:
+            self._end_now("deadline", {"error": _SAYS["deadline"]})
+        else:
+            self._queue_task(execution, ["retry"])
+
+    def _end(self) -> None:
+        bad = self._decisions.failed_step
+        if bad is None:
+            self._close("flow.completed", {"leaves": self._decisions.leaves})
+        else:
+            self._close("flow.failed", {"failedStep": bad, "reason": "step", **self._errors[bad]})
+
+    def _end_now(self, reason: str, told: dict[str, Any]) -> None:
+        """Like a cancel, as a failure."""
+        self._close("flow.failed", {"reason": reason, **told})
+        waiting = [execution for *_, execution in sorted(self._timers, key=lambda timer: timer[:2]) if execution]
+        for execution in (*self._held, *self._ready, *waiting):
+            self._tell("step.canceled", execution, {"reason": "run"})
+
+    def _close(self, kind: str, told: dict[str, Any]) -> None:
+        self._record.add(kind, data={"duration": self._clock.now_ms - self._began_ms, **told})
+        self._ended = True
+
+    def _queue(self, execution: Execution) -> dict[str, str]:
+        return {"queue": self._code.graph.specs[execution.task.step].queue}
+
+    def _tell(self, kind: str, execution: Execution, data: dict[str, Any]) -> None:
+        self._record.add(kind, str(execution.task), execution.attempt, data)
+
+
+def _groups(emits: list[Any]) -> Iterator[tuple[str, str, str, dict[str, str]]]:
+    """The groups of an ending: topic, mode, text, payloads by index."""
+    at = 0
+    while at < len(emits):
+        topic, mode, text, count = emits[at : at + 4]
+        flat = emits[at + 4 : at + 4 + 2 * count]
+        yield topic, mode, text, dict(zip(flat[::2], flat[1::2], strict=True))
+        at += 4 + 2 * count
+
+
+def _preview(payloads: list[tuple[bool, bytes | None]]) -> dict[str, Any]:
+    """What the task receives, where that is short."""
+    shown = [payload or b"null" for is_shown, payload in payloads if is_shown]
+    text = b",".join(shown)
+    if not shown or len(text) > 200:
+        return {}
+    return {"input": json.loads(text if len(shown) == 1 else b"[" + text + b"]")}

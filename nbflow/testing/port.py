@@ -1,0 +1,175 @@
+"""What a step sees and does beside its payloads when it runs in process: logs, state, input, artifacts; what it prints;
+and the limit of its time. Nothing is decided here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any, Protocol, cast
+
+from nbflow.errors import Canceled
+from nbflow.testing.record import Record
+from nbflow.worker.capture import Records
+from nbflow.worker.context import StepTimeout
+from nbflow.worker.execute import Executor
+from nbflow.worker.port import drawn, no_number, state_text
+from nbflow.worker.records import record_text
+from nbflow.worker.streams import Lines
+from nbflow.worker.tape import Tape
+from nbflow.worker.task import Job
+
+__all__ = ["Output", "TaskPort", "TimeLimit"]
+
+_NUMBER = re.compile(r"-?[\d.]+([eE][-+]?\d+)?")
+_WHOLE = re.compile(r"-?\d+")
+
+
+class TaskPort:
+    """The `Port` of one execution. From a thread that outlives it nothing counts any more."""
+
+    def __init__(self, job: Job, record: Record, state: dict[str, str], executor: Executor, text: bytes) -> None:
+        self._job, self._record, self._state, self._executor, self._input = job, record, state, executor, text
+        self._lock = threading.RLock()
+        self.is_over = False
+
+    def record(self, kind: str, data: dict[str, Any]) -> None:
+        if not self.is_over:  # bounded and strict, as on the way from a worker
+            self._add(kind, json.loads(record_text(kind, data)))
+
+    def read_input(self) -> Any:
+        return self._executor.input(self._job, self._input)
+
+    def read_state(self, key: str | None) -> dict[str, Any]:
+        with self._lock:
+            return {name: json.loads(text) for name, text in self._state.items() if key in (None, name)}
+
+    def state(self, operation: str, key: str, value: Any) -> Any:
+        text = "" if operation == "delete" else state_text(key, value)
+        with self._lock:
+            if self.is_over:
+                raise Canceled("this execution is over")
+            if operation == "delete":
+                if self._state.pop(key, None) is not None:
+                    self._add("state", {"operation": "delete", "key": key})
+                return None
+            self._state[key] = self._sum(key, text) if operation == "incr" else text
+            new = json.loads(self._state[key])
+            self._add("state", {"operation": "set", "key": key, "value": new})
+            return new
+
+    def _sum(self, key: str, by: str) -> str:
+        was = self._state.get(key, "0")
+        if not _NUMBER.fullmatch(was):
+            raise no_number(key, was)
+        if _WHOLE.fullmatch(was) and _WHOLE.fullmatch(by):
+            return str(int(was) + int(by))
+        total = f"{Decimal(was) + Decimal(by):f}"  # as the server adds: 0.1 and 0.2 are 0.3
+        return total.rstrip("0").rstrip(".") if "." in total else total
+
+    def keep(self, name: str, value: Any) -> None:
+        text = self._executor.codec(self._job).encode(drawn(value))
+        self.record("artifact", {"name": name, "ref": json.loads(text)})
+
+    def is_canceled(self) -> bool:
+        return self.is_over
+
+    def _add(self, kind: str, data: dict[str, Any]) -> None:
+        self._record.add(kind, self._job.task, self._job.attempt, data)
+
+
+class _Recorder(Protocol):
+    def record(self, kind: str, data: dict[str, Any]) -> None: ...
+
+
+class Output:
+    """Lines that steps print and log, as records of the one that runs. Only what goes through Python: C libraries and
+    subprocesses write where the process writes."""
+
+    def __init__(self) -> None:
+        tape = cast("Tape", self)  # all that they need of one is `record`
+        self._out, self._err = Lines(tape, "stdout", "info"), Lines(tape, "stderr", "warning")
+        self._handler = Records(tape)
+        self._to: _Recorder | None = None
+
+    def record(self, kind: str, data: dict[str, Any]) -> None:
+        if self._to is not None:
+            self._to.record(kind, data)
+
+    @contextmanager
+    def captured(self) -> Generator[None]:
+        """stdout, stderr and logging are these inside the block, and what they were after it."""
+        before, root = (sys.stdout, sys.stderr), logging.getLogger()
+        level = root.level
+        sys.stdout, sys.stderr = self._out, self._err
+        root.addHandler(self._handler)
+        root.setLevel(min(level or logging.INFO, logging.INFO))
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
+            root.removeHandler(self._handler)
+            root.setLevel(level)
+
+    @contextmanager
+    def of(self, port: _Recorder) -> Generator[None]:
+        """What is written inside the block is that task's."""
+        self._to = port
+        try:
+            yield
+        finally:
+            self._out.end_line()
+            self._err.end_line()
+            self._to = None
+
+
+class TimeLimit:
+    """The guard of executions in process. It knows the real time only: a step that takes longer than its `timeout=` is
+    interrupted if it runs in the main thread, and fails afterwards if that is not possible."""
+
+    def __init__(self) -> None:
+        self._due: float | None = None
+        self._disarm: Callable[[], None] | None = None
+
+    def enter(self, timeout_s: float | None) -> None:
+        if timeout_s is not None:
+            self._due = time.monotonic() + timeout_s
+            self._disarm = self._arm(timeout_s)
+
+    def leave(self) -> None:
+        due, self._due = self._due, None
+        disarm, self._disarm = self._disarm, None
+        if disarm is not None:
+            disarm()
+        if due is not None and time.monotonic() >= due:
+            raise StepTimeout("the step took longer than its timeout")
+
+    def _arm(self, timeout_s: float) -> Callable[[], None] | None:
+        """The one timer of the process may be in use, by a test runner for example: it gets it back."""
+        if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+            return None
+        left_s, _ = signal.getitimer(signal.ITIMER_REAL)
+        if 0 < left_s <= timeout_s:
+            return None
+        began, before = time.monotonic(), signal.signal(signal.SIGALRM, self._on_alarm)
+        signal.setitimer(signal.ITIMER_REAL, timeout_s)
+
+        def disarm() -> None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            if left_s:
+                signal.setitimer(signal.ITIMER_REAL, max(0.001, left_s - (time.monotonic() - began)))
+
+        return disarm
+
+    def _on_alarm(self, *_: object) -> None:
+        if self._due is not None:
+            self._due = None  # once: `finally` blocks must run
+            raise StepTimeout("the step took longer than its timeout")

@@ -1,0 +1,180 @@
+"""Trials: a flow run in this process, with crashes and orders that a seed decides. For tests of flows.
+
+Code, payloads and decisions are those of a launch on real workers: the same bundle, the same encoding, the same events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hashlib
+import inspect
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Literal
+
+from nbflow.define.flow import FlowDefinition
+from nbflow.errors import DefinitionError, nearest
+from nbflow.model.ids import new_run_id, split_task
+from nbflow.testing.clock import BEGINNING, Clock
+from nbflow.testing.code import Code
+from nbflow.testing.decisions import Task
+from nbflow.testing.engine import MAX_RECOVERIES, Chance, Crash, Engine
+from nbflow.testing.record import Record, RecordedRun
+from nbflow.watch.run import Run
+
+__all__ = ["Trial"]
+
+When = Literal["before", "after"]
+
+
+class Trial:
+    """A way to run a flow in this process, again and again.
+
+        run = etl.trial(seed=7).crash("parse[3]").run(folder="data")
+
+    `seed` decides the order of tasks that may run at the same time, on so many `workers`; a `random.Random` in its place
+    is drawn from (Hypothesis has some that shrink). Without a seed tasks run one after the other as they became ready.
+    `crashes` is the part of executions that lose their worker, never so often that a task fails of it. `start` is the
+    time at which the clock begins; it jumps over delays, and stands still while steps run.
+    """
+
+    def __init__(
+        self,
+        flow: FlowDefinition,
+        *,
+        seed: int | random.Random | None = None,
+        workers: int = 4,
+        crashes: float = 0.0,
+        start: datetime | None = None,
+    ) -> None:
+        self._flow, self._seed, self._workers, self._crashes = flow, seed, workers, crashes
+        self._start = start or BEGINNING
+        self._plan: dict[tuple[str, str], int] = {}
+        self._replaced: dict[str, Callable[..., Any]] = {}
+        self._made: Code | None = None
+
+    def crash(self, task: str, *, times: int = 1, when: When = "after") -> Trial:
+        """Have the worker die while it executes a task, `"parse[3]"`, or every task of a step, `"parse"`: before the body
+        ran, or after it, when all that it did is done and none of it counts. Four times in a row are final."""
+        self._known(split_task(task)[0] if "[" in task else task)
+        self._plan[task, when] = times
+        return self
+
+    def replace(self, step: str, function: Callable[..., Any]) -> Trial:
+        """Give a step another body. It travels like a step: let it return something, what it notes elsewhere is lost."""
+        self._known(step)
+        self._replaced[step] = function
+        self._made = None
+        return self
+
+    def run(self, *args: Any, **values: Any) -> Run:
+        """Run it with this input, to its end. The handle is that of every run."""
+        return self._run(self._seed, _run_id(self._flow.name, self._seed), self._flow.bind_input(args, values))
+
+    def interleavings(self, number: int = 1000, /, *args: Any, **values: Any) -> Run:
+        """Run it with the seeds 0, 1, … and give the last. AssertionError names the first seed with which it ends
+        otherwise than with 0: with another status, or another result."""
+        given, run_id = self._flow.bind_input(args, values), _run_id(self._flow.name, 0)
+        run = self._run(0, run_id, given)
+        expected = self._outcome(run)
+        for seed in range(1, number):
+            run = self._run(seed, run_id, given)
+            found = self._outcome(run)
+            if found != expected:
+                raise AssertionError(
+                    f"The run of {self._flow.name!r} depends on the order of its tasks: {_short(expected)} with the seed 0, "
+                    f"{_short(found)} with the seed {seed}. Look at trial(seed={seed}).run(…).events."
+                )
+        return run
+
+    # -- one run ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _code(self) -> Code:
+        """Made at the first run: later ones keep the flow as it was then."""
+        if self._made is None:
+            self._made = Code(self._flow, self._replaced)
+        return self._made
+
+    def _run(self, seed: int | random.Random | None, run_id: str, given: dict[str, Any]) -> Run:
+        code = self._code
+        order = code.order(run_id, self._flow.validate_input(given))
+        record = Record(order.run, self._flow.name, Clock(self._start))
+        chance = Chance(seed, self._workers)
+        crash = _Planned(self._plan, self._crashes, chance.draw)
+        engine = Engine(code, order, record, chance, crash)
+        if self._needs_a_thread():
+            _in_a_thread(engine.run)
+        else:
+            engine.run()
+        return Run(order.run, RecordedRun(record, code.codec), flow=self._flow.name)
+
+    def _outcome(self, run: Run) -> tuple[str, str]:
+        return run.status, self._code.codec.encode(run.result) if run.status == "completed" else ""
+
+    def _known(self, step: str) -> None:
+        names = [declared.name for declared in self._flow.steps()]
+        if step not in names:
+            raise DefinitionError(f"Flow {self._flow.name!r} has no step {step!r}.", hint=nearest(step, names))
+
+    def _needs_a_thread(self) -> bool:
+        """A notebook's thread runs an event loop, in which no other can be run."""
+        bodies = (self._replaced.get(step.name, step.function) for step in self._flow.steps())
+        return _has_loop() and any(map(inspect.iscoroutinefunction, bodies))
+
+
+class _Planned(Crash):
+    """Crashes at named points, and at random."""
+
+    def __init__(self, plan: dict[tuple[str, str], int], share: float, draw: random.Random) -> None:
+        self._plan, self._share, self._draw = plan, share, draw
+        self._had: Counter[tuple[Task, str]] = Counter()
+
+    def happens(self, task: Task, recovered: int, when: str) -> bool:
+        times = max(self._plan.get((str(task), when), 0), self._plan.get((task.step, when), 0))
+        if self._had[task, when] < times:
+            self._had[task, when] += 1
+            return True
+        return self._share > 0 and recovered < MAX_RECOVERIES and self._draw.random() < self._share / 2
+
+
+def _run_id(flow: str, seed: int | random.Random | None) -> str:
+    """The same seed makes the same run, its id included."""
+    if seed is None:
+        return new_run_id()
+    if isinstance(seed, random.Random):
+        return f"{seed.getrandbits(128):032x}"
+    return hashlib.sha256(f"{flow}:{seed}".encode()).hexdigest()[:32]
+
+
+def _has_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _in_a_thread(act: Callable[[], None]) -> None:
+    raised: list[BaseException] = []
+
+    def carried() -> None:
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the run was asked for
+            raised.append(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(carried,), name="nbflow-trial")
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+
+
+def _short(outcome: tuple[str, str]) -> str:
+    status, text = outcome
+    return f"{status} {text[:200]}".rstrip()
