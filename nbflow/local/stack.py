@@ -226,7 +226,7 @@ def _usage(url: str) -> tuple[int, int]:
     """Bytes of memory and number of connections, zeros when the server does not answer now."""
     try:
         wire = connect(url, 2.0)
-    except NbflowError:
+    except (NbflowError, OSError, ReplyError):  # it may still be loading what it had stored
         return 0, 0
     try:
         info = b"".join(wire.call("INFO", section) for section in ("memory", "clients")).decode()

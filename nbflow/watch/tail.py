@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from nbflow.model.events import Event, event_from_notice, id_key
 from nbflow.store.log import Position, RunLog
@@ -50,7 +51,8 @@ class Tail:
         """None: not ours, or torn. The stream knows better. (Anybody who reaches the server may publish anything.)"""
         try:
             event = event_from_notice(message, self.run_id, self.flow)
-            fits = _ID.fullmatch(event.id) and isinstance(event.type + event.task, str)
+            words: Any = event.type + event.task
+            fits = _ID.fullmatch(event.id) and isinstance(words, str)
         except Exception:  # noqa: BLE001 - of any kind: text that is no JSON, too deep, of other types, out of range
             return None
         return event if fits else None

@@ -147,8 +147,12 @@ HOSTILE: dict[str, Callable[[Path], Any]] = {
     "data that is a list": lambda path: archive(path, events=event(data=[])),
     "an order that is wrong": lambda path: archive(path, events=event(id="2-1") + "\n" + event()),
     "nested too deep": lambda path: archive(path, events='{"a":' * 100_000),
-    "bytes that are no text": lambda path: archive(path, events="\udcff".encode("utf-8", "surrogatepass").decode("latin1")),
-    "a task that is none": lambda path: archive(path, events=event(type="step.completed", task="a[x][", data={"duration": []})),
+    "bytes that are no text": lambda path: archive(
+        path, events="\udcff".encode("utf-8", "surrogatepass").decode("latin1")
+    ),
+    "a task that is none": lambda path: archive(
+        path, events=event(type="step.completed", task="a[x][", data={"duration": []})
+    ),
 }
 
 

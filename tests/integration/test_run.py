@@ -30,6 +30,7 @@ class Backend:
         self.store = store
         self.follower = Follower(store)
         self.canceled: list[tuple[str, str]] = []
+        self.deleted: list[str] = []
         self._write = store.text.register_script(
             "local id = redis.call('XADD', KEYS[1], '*', 'type', ARGV[1], 'task', ARGV[2], 'attempt', ARGV[3], 'data', ARGV[4]) "
             "redis.call('PUBLISH', KEYS[2], cjson.encode({id = id, type = ARGV[1], task = ARGV[2], attempt = ARGV[3], data = cjson.decode(ARGV[4])})) "
@@ -48,6 +49,9 @@ class Backend:
 
     def codec_for(self, run_id: str, flow: str) -> Codec:
         return Codec()
+
+    def delete(self, run_id: str) -> None:
+        self.deleted.append(run_id)
 
     def cancel(self, run_id: str, reason: str) -> None:
         self.canceled.append((run_id, reason))

@@ -54,7 +54,7 @@ def worker(**options: Any) -> Codec:
         ({1: {("a", 2): threading.Lock()}}, "result[1][('a', 2)]"),
         ([Plain(threading.Lock())], "result[0].value"),
         ((step for step in ()), "result"),
-        ([sys.stdout], "result[0]"),
+        ([sys.__stdout__], "result[0]"),
     ],
 )
 def test_what_cannot_travel_is_named_with_its_place(value: Any, place: str) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_bytes_that_are_written_become_output_in_order(tape: Tape, out: Lines) -
 
 
 def test_it_can_be_wrapped_and_closed_and_lives_on(tape: Tape, out: Lines) -> None:
-    wrapped = io.TextIOWrapper(out.buffer, encoding="utf-8", line_buffering=True)
+    wrapped = io.TextIOWrapper(cast("Any", out.buffer), encoding="utf-8", line_buffering=True)
     wrapped.write("wrapped\n")
     wrapped.close()
     out.close()
