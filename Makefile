@@ -34,7 +34,7 @@ house:
 	$(BIN)/python -m pytest -q tests/house
 
 test: $(BIN)/python  ## install what tests need and run them all
-	$(BIN)/pip install -e '.[test]' && $(BIN)/python -m pytest -n auto
+	$(BIN)/pip install -e '.[test]' && $(BIN)/python -m pytest -n auto --dist loadfile
 
 bench:  ## the measurements behind the claims
 	$(BIN)/python -m benchmarks

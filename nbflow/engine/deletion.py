@@ -54,6 +54,8 @@ def sweep_all(store: Store, artifacts: StoredArtifacts) -> int:
     """Remove artifacts beside the server that no run refers to any more; how many were looked after."""
     done = 0
     client: Any = store.client
+    if artifacts.has_place:
+        store.run_script("swept")  # of nothing: the server knows the script from here on
     with translated(store.url):
         while swept := sweep(artifacts, client.execute_command, store.keys, store.scripts["swept"]):
             done += swept

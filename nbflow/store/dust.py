@@ -29,13 +29,13 @@ def sweep(artifacts: StoredArtifacts, ask: Callable[..., Any], keys: Keys, swept
     """Look after so many artifacts at most; how many were done. `ask` sends a command and gives its reply as bytes."""
     if not artifacts.has_place:
         return 0
-    flat: list[bytes] = ask("HRANDFIELD", keys.dust(), most, "WITHVALUES") or []
-    if not flat:
+    pairs = _pairs(ask("HRANDFIELD", keys.dust(), most, "WITHVALUES") or [])
+    if not pairs:
         return 0
-    for digest in flat[::2]:
+    for digest, _ in pairs:
         if _DIGEST.fullmatch(digest):
             _look_after(artifacts, digest.decode(), lambda name: ask("HGET", keys.owners(), f"artifact:{name}"))
-    return int(ask(*swept.command(*flat)))
+    return int(ask(*swept.command(*(part for pair in pairs for part in pair))))
 
 
 def find_strays(artifacts: StoredArtifacts, ask: Callable[..., Any], keys: Keys) -> int:
@@ -51,9 +51,18 @@ def find_strays(artifacts: StoredArtifacts, ask: Callable[..., Any], keys: Keys)
 
 def own_folder(ask: Callable[..., Any], keys: Keys) -> str:
     """The folder of this namespace in an artifact store: named once, at random, and kept in the server."""
-    mine = secrets.token_hex(8)
-    known: bytes | None = ask("SET", keys.place(), mine, "NX", "GET")
-    return mine if known is None else known.decode()
+    known: bytes | None = ask("GET", keys.place())
+    if known is None:
+        ask("SET", keys.place(), secrets.token_hex(8), "NX")  # of two who are first, one wins
+        known = ask("GET", keys.place())
+    return (known or b"").decode()
+
+
+def _pairs(reply: list[Any]) -> list[tuple[bytes, bytes]]:
+    """Fields and values: one list of all with RESP2, a list of pairs with RESP3."""
+    if isinstance(reply[0] if reply else None, list):
+        return [(field, value) for field, value in reply]
+    return list(zip(reply[::2], reply[1::2], strict=True))
 
 
 def _look_after(artifacts: StoredArtifacts, digest: str, owners: Callable[[str], Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.house.source import ROOT
 
-TEST_COMMAND = ".venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest -n auto"
+TEST_COMMAND = ".venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest -n auto --dist loadfile"
 TARGETS = ("setup", "check", "test", "bench", "notebooks", "widgets", "docs", "dev", "clean", "help")
 TEXT = {".py", ".lua", ".ts", ".md", ".toml", ".ipynb", ".yaml", ".yml", ".html", ".css"}
 SKIPPED = {".git", ".venv", ".nbflow", "node_modules", "dist", "build"}
