@@ -91,6 +91,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[Interactiv
     config = Config()
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"
+    registry.reset()
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance(config=config)
     shell.Completer.use_jedi = False
