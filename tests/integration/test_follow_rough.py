@@ -14,7 +14,7 @@ import pytest
 from nbflow.store.connect import Store
 from nbflow.store.log import RunLog
 from nbflow.watch.follow import Follower
-from tests.following import Writer, follower, in_thread, server, store, subscribed, until
+from tests.following import Writer, follower, in_thread, listeners, server, store, subscribed, until
 
 # What `lua/parts/event.lua` and `append.lua` do: one record and its notice, ids of one sequence in both streams.
 
@@ -47,11 +47,12 @@ JUNK = (
 def test_junk_on_the_channels_is_passed_over(store: Store, follower: Follower) -> None:
     """Law: whoever publishes whatever: all events come in order and once, and the listening thread lives."""
     writer, heard, news, doubts = Writer(store), list[str](), list[dict[str, str]](), list[int]()
+    before = listeners()
     follower.subscribe("r1", lambda events: heard.extend(event.id for event in events))
     end = follower.subscribe_life(news.extend, lambda: doubts.append(1))
     got = in_thread(lambda: follower.follow("r1", timeout=30))
     until(lambda: len(heard) == 1 and len(doubts) == 2, lambda: str((heard, doubts)))
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "nbflow-listener"]
+    (thread,) = listeners() - before
     for junk in JUNK:
         for channel in (store.keys.events_channel("r1"), store.keys.life_channel()):
             store.client.publish(channel, junk)
