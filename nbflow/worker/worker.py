@@ -31,7 +31,7 @@ from nbflow.store.wire import ReplyError, Wire, connect, is_passing, refusal
 from nbflow.worker.capture import Capture
 from nbflow.worker.execute import Executor
 from nbflow.worker.interrupts import Interrupts, forget_in_children
-from nbflow.worker.lifeline import die_with_gate, die_with_parent
+from nbflow.worker.lifeline import die_with_gate, die_with_parent, keep_private
 from nbflow.worker.owned import OwnedArtifacts, stored_artifacts
 from nbflow.worker.port import Desk, WorkerReads
 from nbflow.worker.shipping import Shipper, Shipping
@@ -73,7 +73,7 @@ class FlowWorker(rq.SimpleWorker):
         base: Any = super()  # RQ leaves some parameters of its constructor untyped
         base.__init__(queues, serializer=rq.serializers.JSONSerializer, **options)
         self._slots, self._slot, self._url = slots, slot, url
-        self._stopping = self._waiting = False
+        self._stopping = self._waiting = self._holds = False
         self._lease = 0
         self._due, self._sweep_due = math.inf, time.monotonic() + SWEEP_S
         self._interrupts = Interrupts(slots, slot)
@@ -122,16 +122,24 @@ class FlowWorker(rq.SimpleWorker):
         forget_in_children()
         self.register_birth()
         self.set_state("idle")
-        self._ask(
-            self.scripts["beat"].command(self.name, 0, 0, "", lease_ms=self._lease_ms)
-        )  # no task before the lease
-        self._capture.install()
-        self._shipper.start(self._second_wire)
+        self.wire.gives_up = self._may_leave
         try:
+            beat = self.scripts["beat"]
+            self._ask(beat.command(self.name, 0, 0, "", lease_ms=self._lease_ms))  # no task before the lease
+            self._capture.install()
+            self._shipper.start(self._second_wire)
             self._loop()
         except _Stop:
             pass
+        except (OSError, ServerUnreachable):
+            if not self._may_leave():
+                raise
         return True
+
+    def _may_leave(self) -> bool:
+        """Told to end, and without a result in hand, this worker waits for no server that is away. (A claim whose answer
+        got lost is given back by the supervisor, or when its lease is over.)"""
+        return self._stopping and not self._holds
 
     def _second_wire(self) -> Wire:
         wire = connect(self._url)
@@ -150,6 +158,7 @@ class FlowWorker(rq.SimpleWorker):
                 return
 
     def _execute(self, job: Job) -> tuple[Ending, int]:
+        self._holds = True
         self._capture.fresh()
         self._as_it_was()
         start = time.monotonic_ns()
@@ -175,6 +184,7 @@ class FlowWorker(rq.SimpleWorker):
     def _settle(self, job: Job, ended: Ending, took_ns: int) -> tuple[bytes, list[bytes | None] | None]:
         if not ended.opened and not self._reads.is_of_run(job):
             self._reads.forget(job, self.name, self._lease)
+            self._holds = False
             return b"FORGOTTEN", None if self._stopping else self._claim("busy")
         lease, self._lease = self._lease, self._lease + 1
         command = (
@@ -183,6 +193,7 @@ class FlowWorker(rq.SimpleWorker):
             "1" if took_ns > BEAT_NS else "0", ended.outcome, ended.data, *ended.emits,
         )  # fmt: skip
         status, reply, slices = self._ask(command)
+        self._holds = False
         if ended.delay_ms is not None:
             self._due = min(self._due, time.monotonic() + ended.delay_ms / 1000)
         if slices and not self._stopping:
@@ -229,7 +240,7 @@ class FlowWorker(rq.SimpleWorker):
                 if isinstance(error, ReplyError) and not is_passing(error):
                     raise
                 self._waiting = False
-                self._call_again()
+                self.wire.again("PING")
             finally:
                 self._waiting = False
             self._tick_if_due()
@@ -238,16 +249,6 @@ class FlowWorker(rq.SimpleWorker):
             reply = self._claim("idle")
             if reply is not None:
                 return reply
-
-    def _call_again(self) -> None:
-        """Nothing is held here: told to end, this worker does not wait for a server that is away."""
-        self.wire.gives_up = lambda: self._stopping
-        try:
-            self.wire.again("PING")
-        except (OSError, ServerUnreachable):
-            raise _Stop from None
-        finally:
-            self.wire.gives_up = lambda: False
 
     def _patience_s(self) -> float:
         """How long to wait for a token: not beyond what is due by then. (0 would be for ever.)"""
@@ -336,6 +337,7 @@ def main() -> int:
     """`python -m nbflow.worker.worker SLOTS_FD TAPE_FD GATE_FD`, by a supervisor; the rest comes by NBFLOW_*."""
     die_with_parent(int(os.environ.get("NBFLOW_WORKER_OF", os.getppid())))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_private(*map(int, sys.argv[1:]))
     slots, tape, gate = Slots(int(sys.argv[1])), Tape(int(sys.argv[2])), int(sys.argv[3])
     try:
         return _work(slots, tape, gate)
