@@ -72,16 +72,17 @@ def test_junk_on_the_channels_is_passed_over(store: Store, follower: Follower) -
 
 def test_an_ear_that_fails_leaves_the_others_alone(store: Store, follower: Follower) -> None:
     """Law: a mistake in what is called at a doubt ends neither the thread nor the others' hearing."""
-    told: list[dict[str, str]] = []
-    calls: list[int] = []
+    told, doubts, calls = list[dict[str, str]](), list[int](), list[int]()
 
     def fail() -> None:
         calls.append(1)
         if len(calls) > 1:  # the first comes from the one who subscribes
             raise RuntimeError("mine")
 
+    end = follower.subscribe_life(told.extend, lambda: doubts.append(1))
+    until(lambda: len(doubts) == 2, lambda: str(doubts))  # the second says that the server has confirmed
     follower.subscribe_life([].append, fail)
-    end = follower.subscribe_life(told.extend)
+    store.text.publish(store.keys.life_channel(), "junk makes a doubt")
     until(lambda: len(calls) == 2, lambda: str(calls))
     store.text.publish(store.keys.life_channel(), '{"run":"r1","flow":"etl","type":"flow.start"}')
     until(lambda: bool(told), lambda: str(told))
