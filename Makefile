@@ -12,41 +12,47 @@ help:  ## this list
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-setup: $(BIN)/python  ## an environment with everything, and the pre-commit hooks
+setup: | $(BIN)/python  ## an environment with everything, and the pre-commit hooks
 	$(BIN)/pip install -e '.[dev,notebook]'
 	@if [ -d .git ]; then $(BIN)/pre-commit install; fi
 
-quickstart: $(BIN)/python  ## run the main job of notebooks/01-quickstart.ipynb and print what happened
+quickstart: | $(BIN)/python  ## run the main job of notebooks/01-quickstart.ipynb and print what happened
 	$(BIN)/pip install -q -e '.[examples]' && $(BIN)/nbflow quickstart
 
-check:  ## style, types, floors and sizes, in less than 30 s
+$(BIN)/pytest: | $(BIN)/python
+	$(BIN)/pip install -q -e '.[test]'
+
+$(BIN)/pyright: | $(BIN)/python
+	$(BIN)/pip install -q -e '.[dev]'
+
+check: $(BIN)/pyright  ## style, types, floors and sizes, in less than 30 s
 	@$(MAKE) --no-print-directory -j2 types style house
 
-style:
+style: $(BIN)/pyright
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types:
+types: $(BIN)/pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-house:
+house: $(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/house
 
-test: $(BIN)/python  ## install what tests need and run them all
+test: | $(BIN)/python  ## install what tests need and run them all
 	$(BIN)/pip install -e '.[test]' && $(BIN)/python -m pytest -n auto --dist loadfile
 
-bench:  ## the measurements behind the claims
+bench: $(BIN)/pytest  ## the measurements behind the claims
 	$(BIN)/python -m benchmarks
 
-notebooks:  ## run each notebook and compare its outputs
+notebooks: $(BIN)/pytest  ## run each notebook and compare its outputs
 	$(BIN)/python -m pytest --nbval-lax notebooks
 
 widgets:  ## build the front end into nbflow/notebook/static and check its types (needs Node)
 	@if [ -f widgets/package.json ]; then cd widgets && npm ci && npm run check && npm run build; \
 	else echo "this version has no front end to build"; fi
 
-docs:  ## check that the examples in the docs run and that their links hold
+docs: $(BIN)/pytest  ## check that the examples in the docs run and that their links hold
 	$(BIN)/python -m pytest -q tests/docs
 
 dev: setup  ## set up, then JupyterLab on the notebooks

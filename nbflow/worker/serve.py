@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m nbflow.worker.supervisor --concurrency 2 --queues default`; the server and the secret by NBFLOW_*."""
+    """`python -m nbflow.worker.serve --concurrency 2 --queues default`; the server and the secret by NBFLOW_*."""
     try:
         return _supervise(_options(argv))
     except NbflowError as error:

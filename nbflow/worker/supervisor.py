@@ -16,12 +16,14 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from nbflow.errors import ServerUnreachable
+from nbflow.model.plain import block
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import load_scripts, upload
-from nbflow.store.wire import ReplyError, Wire, connect, refusal
+from nbflow.store.wire import ReplyError, Wire, connect, refusal, shown_url
 from nbflow.worker.child import Child, spawn
 from nbflow.worker.shipping import last_words
 from nbflow.worker.slots import Slots
@@ -29,10 +31,20 @@ from nbflow.worker.slots import Slots
 __all__ = ["Supervisor"]
 
 GRACE_S = 5.0
+_ANSWER_S = 10.0
+"""A server that is silent for so long is taken for gone; whatever is asked here may be asked again."""
+_AWAY_S = 2.0
+"""Told to end, the server is left alone for so long after it did not answer: one wait for all workers, not one for each."""
+_GOODBYE_S = 5.0
+"""After the second word to end: until then it may be said to the server what the killed workers held."""
 _SLICES = 10
 """Of runs that go, at a beat: 5,000 keys."""
 _QUICK_DEATHS, _QUICK_S = 6, 5.0
 """So many workers, one after the other, that die soon and without having ended a task, and the supervisor gives up."""
+
+
+class _Enough(BaseException):
+    """The time for goodbyes is over, whatever is waited for."""
 
 
 class Supervisor:
@@ -53,7 +65,7 @@ class Supervisor:
         self.keys = Keys(namespace)
         self.scripts = load_scripts(self.keys)
         self.slots = Slots(n=concurrency)
-        self.wire = connect(url, timeout=30)
+        self.wire = connect(url, timeout=_ANSWER_S)
         self._know(self.wire)
         self.wire.on_open = self._know
         self.ear = connect(url)
@@ -73,6 +85,7 @@ class Supervisor:
         self.stopped: set[int] = set()
         self.stopping = False
         self.asked = self.heard = 0
+        self.away_until = 0.0
         self.quick_deaths = 0
         self.gave_up = False
 
@@ -154,16 +167,13 @@ class Supervisor:
 
     # -- Redis ------------------------------------------------------------------------------------------------------
 
-    def _ask(self, *command: Any) -> Any:
-        """Beat, tick and give back may be said twice; so a broken connection is only a delay."""
-        return self.wire.ask(*command)
-
     def _try(self, *command: Any) -> Any:
-        """A refusal is told and ends nobody: the workers live on, and the next tick tries again what is still due."""
+        """Beat, tick and give back may be said twice; so a broken connection is only a delay. A refusal is told and ends
+        nobody: the workers live on, and the next tick tries again what is still due."""
         try:
-            return self._ask(*command)
+            return self._unless_away(self.wire.ask, *command)
         except ReplyError as error:
-            print(f"nbflow: {refusal(self.url, error)}", file=sys.stderr, flush=True)
+            print(f"nbflow: {block(refusal(self.url, error))}", file=sys.stderr, flush=True)
         except (OSError, ServerUnreachable):
             if not self.asked:  # we end, and there is no server to end with: leases run out by themselves
                 raise
@@ -171,10 +181,23 @@ class Supervisor:
 
     def _tell(self, *command: Any) -> Any:
         """Logs, which wait for nothing: a full server does without them."""
+        return self._unless_away(self._tell_soon, *command)
+
+    def _tell_soon(self, *command: Any) -> Any:
         try:
             return self.wire.call(*command)
         except OSError:
             return self.wire.again(*command, patience_s=5)
+
+    def _unless_away(self, say: Callable[..., Any], *command: Any) -> Any:
+        if time.monotonic() < self.away_until:
+            raise ConnectionError(f"{shown_url(self.url)} did not answer just now")
+        try:
+            return say(*command)
+        except (OSError, ServerUnreachable):
+            if self.asked:
+                self.away_until = time.monotonic() + _AWAY_S
+            raise
 
     def _hear(self) -> None:
         """RQ's commands: stop a job, kill its process, shut down."""
@@ -259,8 +282,17 @@ class Supervisor:
     # -- life -------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT: then each worker ends its task and goes; a second signal kills."""
-        ears = self._open_ears()
+        """Until SIGTERM or SIGINT: then each worker ends its task and goes; a second signal kills, and ends this within
+        5 s even if the server does not answer."""
+        try:
+            self._run(self._open_ears())
+        except _Enough:
+            self._kill_all()
+            print("nbflow: what the killed workers held is taken over when their leases are over", file=sys.stderr)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _run(self, ears: int) -> None:
         for slot in range(self.concurrency):
             self._fill(slot)
         due = time.monotonic() + self.beat_s
@@ -285,11 +317,21 @@ class Supervisor:
         signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
+        signal.signal(signal.SIGALRM, self._enough)
         self.poll.register(ears, select.POLLIN)
         return ears
 
     def _note(self, *_: object) -> None:
         self.asked += 1
+        if self.asked == 2:
+            signal.setitimer(signal.ITIMER_REAL, _GOODBYE_S)
+
+    def _enough(self, *_: object) -> None:
+        raise _Enough
+
+    def _kill_all(self) -> None:
+        for child in self.workers.values():
+            child.tell(signal.SIGKILL)
 
     def _attend(self, fd: int, ears: int) -> None:
         if fd == ears:

@@ -235,7 +235,8 @@ class FlowWorker(rq.SimpleWorker):
             try:
                 if self._stopping:
                     raise _Stop
-                self.wire.call("BLPOP", *self._tokens, self._patience_s())
+                patience_s = self._patience_s()
+                self.wire.call_within(patience_s, "BLPOP", *self._tokens, patience_s)
             except (OSError, ReplyError) as error:
                 if isinstance(error, ReplyError) and not is_passing(error):
                     raise

@@ -53,6 +53,26 @@ def test_idle_workers_end_when_they_are_told_once(tmp_path: Path, wait_s: float)
             workers.kill()
 
 
+@pytest.mark.parametrize(("words", "limit_s"), [(1, 25.0), (2, 12.0)])
+def test_a_server_that_is_silent_holds_nobody(tmp_path: Path, words: int, limit_s: float) -> None:
+    """Law: a server that is there and does not answer ends neither patience at once nor keeps it for ever: the first
+    word waits for one answer (10 s) and one try (4 s), the second for 5 s in all."""
+    with private_site(tmp_path) as site:
+        workers = site.start_workers(3)
+        try:
+            wait_until(lambda: site.living() == 3, what=workers.log.read_text)
+            site.server.pause()
+            _tell(workers)
+            if words == 2:
+                assert not _ended_within(workers, 1.0), "it was not held by the server, or the test shows less"
+                _tell(workers)
+            assert _ended_within(workers, limit_s), workers.log.read_text()
+            assert "Traceback" not in workers.log.read_text()
+        finally:
+            site.server.resume()
+            workers.kill()
+
+
 def test_a_worker_that_holds_a_result_ends_when_it_is_told_twice(tmp_path: Path) -> None:
     """Law: it does not give the result up for the first word, and does for the second."""
     flow, begun, gate, done = Flow("holds_result"), tmp_path / "begun", tmp_path / "gate", tmp_path / "done"
