@@ -8,7 +8,6 @@ works on an empty one. Texts are `string`, whole numbers that can be missing `In
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -379,8 +378,9 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    """JSON has no infinity and no NaN: events carry them as texts (`docs/reference/events.md`)."""
+    return float(value) if isinstance(value, int | float) or value in ("NaN", "Infinity", "-Infinity") else None
 
 
 def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return int(value) if isinstance(value, int | float) and abs(value) < 2**63 else None

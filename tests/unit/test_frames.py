@@ -199,3 +199,21 @@ def test_a_number_that_is_none_is_missing_and_not_wrong() -> None:
     row = frames.metrics(odd).iloc[0]
     assert pd.isna(row.value)
     assert pd.isna(row["at"])
+
+
+@pytest.mark.parametrize(("text", "value"), [("Infinity", float("inf")), ("-Infinity", float("-inf"))])
+def test_an_infinite_metric_is_a_number(text: str, value: float) -> None:
+    """JSON has no such number: events carry its name."""
+    points = [
+        Event(f"{T}-{n}", "metric", "r", "f", "a", 1, {"name": "m", "value": said})
+        for n, said in enumerate((text, "NaN", 2))
+    ]
+    values = frames.metrics(points)["value"]
+    assert values[0] == value
+    assert pd.isna(values[1])
+    assert values[2] == 2
+
+
+def test_a_count_that_no_column_can_hold_is_missing() -> None:
+    points = [Event(f"{T}-{n}", "metric", "r", "f", "a", 1, {"value": 1, "step": 10**n}) for n in (2, 30, 400)]
+    assert list(frames.metrics(points)["at"].fillna(-1)) == [100, -1, -1]
