@@ -6,56 +6,21 @@ from the worker too. Must not touch exceptions that are not nbflow's.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePath
 from types import TracebackType
 from typing import Any
 
 from nbflow.errors import InternalError, NbflowError, StepFailure
 from nbflow.model.plain import block, plain
+from nbflow.watch.lines import Line, user_lines
 
-__all__ = ["Line", "install", "short_error", "uninstall", "user_lines"]
+__all__ = ["install", "short_error", "uninstall"]
 
-_FRAME = re.compile(r'^  File "(?P<file>.*?)", line (?P<line>\d+)(?:, in (?P<name>.*))?$')
-_CELL = re.compile(r"ipykernel_\d+|<ipython-input|<cell|<string>")
-_FOREIGN = re.compile(
-    r"[/\\](site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]|<frozen |[/\\]nbflow[/\\]worker[/\\]"
-)
 _RED, _BOLD, _DIM, _PLAIN = "\x1b[31;1m", "\x1b[1m", "\x1b[2m", "\x1b[0m"
-MOST_LINES = 6
 Previous = Callable[..., Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of the user's that the traceback passes through."""
-
-    file: str
-    line: int
-    function: str
-    source: str
-
-    @property
-    def is_in_cell(self) -> bool:
-        return bool(_CELL.search(self.file))
-
-
-def user_lines(traceback: str) -> list[Line]:
-    """The frames of the last traceback in the text that are neither Python's nor a package's, the innermost last."""
-    text = traceback.rsplit("Traceback (most recent call last):", 1)[-1].splitlines()
-    lines: list[Line] = []
-    for number, row in enumerate(text):
-        found = _FRAME.match(row)
-        if found:
-            below = text[number + 1] if number + 1 < len(text) else ""
-            source = below.strip() if below.startswith("    ") else ""
-            lines.append(Line(found["file"], int(found["line"]), found["name"] or "", source))
-    own = [line for line in lines if not _FOREIGN.search(line.file)]
-    return (own or lines[-1:])[-MOST_LINES:]
 
 
 def short_error(error: NbflowError, *, colours: bool = True) -> list[str]:
@@ -92,7 +57,7 @@ def _where(line: Line, step: str) -> str:
     function = f", in {line.function}" if line.function else ""
     if line.is_in_cell:
         return plain(f"line {line.line} of the cell of {step!r}{function}")
-    return plain(f"{PurePath(line.file).name}, line {line.line}{function}")
+    return plain(f"{line.file_name}, line {line.line}{function}")
 
 
 def install(shell: Any) -> None:

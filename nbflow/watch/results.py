@@ -6,7 +6,6 @@ What is missing is said as the state it is in: not ended, failed, canceled, skip
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast, overload
 
@@ -14,11 +13,10 @@ from nbflow.errors import CommandRefused, NotEnded, RunEnded, StepFailure, neare
 from nbflow.model.ids import Index, index_for_people, index_from_people, index_sort_key
 from nbflow.model.view import TaskView, View
 from nbflow.picture.flow_picture import FlowPicture
+from nbflow.watch.lines import user_lines
 
 __all__ = ["Results", "failure_of_run", "result_of_run", "result_of_step"]
 
-_LIBRARY = re.compile(r"[/\\\\](site-packages|dist-packages|lib[/\\\\]python\\d[\\d.]*)[/\\\\]|<frozen ")
-_CELL = re.compile(r"ipykernel_\d+|^<ipython-input|^<stdin>")
 Decode = Callable[[Any], Any]
 
 
@@ -174,15 +172,11 @@ def _which(task: TaskView) -> str:
 
 
 def _line_of_user(traceback: str) -> str:
-    """The last frame of a traceback that is the author's own, not a library's: `line 3 of <cell 5>`, `line 12 of etl.py`."""
-    frames = [line for line in traceback.splitlines() if line.startswith('  File "') and ", line " in line]
-    own = [line for line in frames if not _LIBRARY.search(line)]
-    if not frames:
-        return ""
-    file, _, rest = (own or frames)[-1][len('  File "') :].partition('", line ')
-    if _CELL.search(file):
-        return f"line {rest.partition(',')[0]} of its cell"
-    return f"line {rest.partition(',')[0]} of {file.replace(chr(92), '/').rpartition('/')[2]}"
+    """`line 3 of its cell`, `line 12 of etl.py`."""
+    return "".join(
+        f"line {line.line} of {'its cell' if line.is_in_cell else line.file_name}"
+        for line in user_lines(traceback)[-1:]
+    )
 
 
 def _no_task(view: View, step: str) -> CommandRefused:

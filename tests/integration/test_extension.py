@@ -20,7 +20,7 @@ from nbflow.define.registry import CellId
 from nbflow.errors import InternalError, StepFailure, UnknownRun
 from nbflow.local.stack import StackStatus
 from nbflow.notebook import cells
-from nbflow.notebook.errors import short_error, user_lines
+from nbflow.notebook.errors import short_error
 from nbflow.notebook.extension import load_ipython_extension, unload_ipython_extension
 from nbflow.notebook.magics import NbflowMagics
 
@@ -375,12 +375,6 @@ def test_colours_are_those_of_a_terminal_and_never_html():
     rows = "\n".join(short_error(FAILURE))
     assert "\x1b[31;1mStepFailure\x1b[0m" in rows
     assert "<" not in rows
-
-
-def test_where_no_line_is_the_users_the_last_one_is_shown():
-    text = 'Traceback (most recent call last):\n  File "/usr/lib/python3.11/json/x.py", line 3, in f\n    g()\nKeyError: 1\n'
-    assert [(line.file, line.line) for line in user_lines(text)] == [("/usr/lib/python3.11/json/x.py", 3)]
-    assert user_lines("") == []
 
 
 def raising(error: BaseException) -> Any:

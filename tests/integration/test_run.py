@@ -172,7 +172,7 @@ def test_a_failure_names_the_step_the_line_and_the_next_move(backend: Backend, r
     error = caught.value
     assert (error.step, error.task, error.error, error.run_id) == ("parse", "parse[1]", "ValueError: bad line", "r1")
     assert str(error).startswith(
-        "Step 'parse' failed at index 1 at line 4 of <cell 3>: ValueError: bad line Correct the step"
+        "Step 'parse' failed at index 1 at line 4 of its cell: ValueError: bad line Correct the step"
     )
     assert "Traceback" in error.traceback
     assert str(run.error) == str(error)
