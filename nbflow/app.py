@@ -20,7 +20,7 @@ from nbflow.define.checked import checked_delay, checked_priority, checked_queue
 from nbflow.define.flow import FlowDefinition
 from nbflow.engine import control, deletion, queues
 from nbflow.engine.launch import Launcher, Order
-from nbflow.errors import CommandRefused, SecretMissing, TrustError
+from nbflow.errors import CommandRefused, SecretMissing, TrustError, nearest
 from nbflow.local.project import Project, find_project
 from nbflow.local.stack import Stack, StackStatus
 from nbflow.model.codec import Codec
@@ -247,6 +247,8 @@ class Nbflow:
         self, older: Duration = "30d", *, flow: str | None = None, status: str | None = None, dry_run: bool = False
     ) -> list[RunRow]:
         """Delete the runs that ended longer ago than that. `dry_run` tells only which they are."""
+        if status not in (None, *deletion.ENDED):
+            raise CommandRefused(f"No ended run is {status!r}.", hint=nearest(status, deletion.ENDED))
         found = list(deletion.prunable(self.index, older, flow=flow, status=status))
         if not dry_run:
             deletion.prune(self.store, self.artifacts, found)

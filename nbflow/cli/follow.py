@@ -14,6 +14,7 @@ from nbflow.model.events import BOUNDED_TYPES, Event
 from nbflow.model.view import View, reduce
 from nbflow.picture.style import duration
 from nbflow.picture.tally import Tally, elapsed_ms, tallies
+from nbflow.watch.progress import progress_note
 from nbflow.watch.results import failure_of_run, result_of_run
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class _Live:
             if event.type not in BOUNDED_TYPES:
                 reduce(self._view, event)
             elif event.type == "progress":
-                self._said[event.step_name] = _progress(event.data)
+                self._said[event.step_name] = progress_note(event.data)
         if event.type == "log":
             self._console.print(Text(log_line(event)))
 
@@ -181,9 +182,3 @@ def _steps(view: View, said: dict[str, str]) -> RenderableType:
 def _note(tally: Tally, said: str) -> str:
     text = tally.error or tally.skipped or (said if tally.status == "running" else "")
     return plain(text.splitlines()[0]) if text else ""
-
-
-def _progress(data: dict[str, Any]) -> str:
-    done, total, message = data.get("done"), data.get("total"), data.get("message")
-    how_far = f"{done}/{total}" if total else "" if done is None else str(done)
-    return " ".join(filter(None, (how_far, str(message or ""))))

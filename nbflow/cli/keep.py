@@ -7,54 +7,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nbflow.cli.runs import STATUSES, Json, RunId
-from nbflow.cli.terminal import block, document, moment, plain, say, table, warn
-from nbflow.errors import NbflowError, nearest
+from nbflow.cli.payloads import size
+from nbflow.cli.runs import ENDED, Json, RunId, act_on_each
+from nbflow.cli.terminal import document, moment, plain, say, table
+from nbflow.errors import nearest
 
 if TYPE_CHECKING:
     from nbflow.store.usage import UsageRow
 
 __all__ = ["delete", "du", "export", "prune"]
 
-_ENDED = tuple(status for status in STATUSES if status != "running")
-
 
 def delete(
     runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Ids, or beginnings of ids.")], as_json: Json = False
 ) -> None:
     """Delete runs that have ended, with all that only they refer to."""
-    from nbflow.app import default
-
-    errors: list[NbflowError] = []
-    gone: list[str] = []
-    with default() as nbflow:
-        for wanted in runs:
-            try:
-                found = nbflow.index.resolve(wanted)
-                nbflow.delete(found)
-                gone.append(found)
-            except NbflowError as error:  # the others are deleted all the same
-                errors.append(error)
-    if as_json:
-        document([{"id": run} for run in gone])
-    for run in () if as_json else gone:
-        say(f"Run {run} is deleted.")
-    for error in errors[:-1]:
-        warn(f"Error: {block(error)}")
-    if errors:
-        raise errors[-1]
+    act_on_each(runs, lambda nbflow, run: nbflow.delete(run), "deleted", as_json=as_json)
 
 
 def prune(
     older: Annotated[str, typer.Option(help="Runs that ended longer ago than this: 12h, 30d.")] = "30d",
     flow: Annotated[str | None, typer.Option(help="Runs of this flow only.")] = None,
-    status: Annotated[str | None, typer.Option(help=f"One of: {', '.join(_ENDED)}.")] = None,
+    status: Annotated[str | None, typer.Option(help=f"One of: {', '.join(ENDED)}.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell which runs these are.")] = False,
     as_json: Json = False,
 ) -> None:
     """Delete the runs that ended a while ago."""
-    if status is not None and status not in _ENDED:
-        raise typer.BadParameter(f"no ended run is {status!r}. {nearest(status, _ENDED)}", param_hint="--status")
+    if status is not None and status not in ENDED:
+        raise typer.BadParameter(f"no ended run is {status!r}. {nearest(status, ENDED)}", param_hint="--status")
     from nbflow.app import default
 
     with default() as nbflow:
@@ -94,16 +74,6 @@ def export(
         found = nbflow.run(run)
         written = found.export(file or Path(f"{found.flow}-{found.id[:8]}.nbflow"))
     say(f"{plain(written)} holds the run. nbflow.load({str(written)!r}) shows it.")
-
-
-def size(count: int) -> str:
-    """Bytes for people: 1.5 MB."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def _record(row: UsageRow) -> dict[str, object]:

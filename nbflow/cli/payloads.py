@@ -19,9 +19,9 @@ def shown(tree: Any, longest: int = LONGEST) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes for people."""
+    """Bytes for people: 1.5 MB."""
     amount, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB"):
+    for larger in ("kB", "MB", "GB", "TB"):
         if amount < 1000:
             break
         amount, unit = amount / 1000, larger

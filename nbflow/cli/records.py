@@ -16,7 +16,7 @@ from nbflow.picture.tally import tallies
 from nbflow.store.index import RunRow
 from nbflow.watch.results import failure_of_run, result_of_run
 
-__all__ = ["event_record", "run_record", "view_record"]
+__all__ = ["event_record", "run_record", "starter", "took_ms", "view_record"]
 
 Record = dict[str, Any]
 
@@ -42,7 +42,6 @@ def event_record(event: Event) -> Record:
 
 def run_record(row: RunRow) -> Record:
     """A run as the index knows it."""
-    took = None if row.started_ms is None or row.ended_ms is None else row.ended_ms - row.started_ms
     return {
         "id": row.id,
         "flow": row.flow,
@@ -50,11 +49,24 @@ def run_record(row: RunRow) -> Record:
         "startedAt": _iso(row.started_ms),
         "endedAt": _iso(row.ended_ms),
         "dueAt": _iso(row.due_ms),
-        "durationMs": took,
+        "durationMs": took_ms(row),
         "tags": list(row.tags),
         "key": row.key or None,
-        "by": _by(row.by),
+        "by": starter(row),
     }
+
+
+def took_ms(row: RunRow) -> int | None:
+    """How long it took; None while it goes on."""
+    return None if row.started_ms is None or row.ended_ms is None else row.ended_ms - row.started_ms
+
+
+def starter(row: RunRow) -> Any:
+    """Who started it: an object, or what else is written there."""
+    try:
+        return json.loads(row.by) if row.by else None
+    except ValueError:
+        return row.by
 
 
 def view_record(view: View, status: str) -> Record:
@@ -85,13 +97,6 @@ def view_record(view: View, status: str) -> Record:
 def _failure(view: View) -> Record:
     failure = failure_of_run(view)
     return {"step": failure.step, "task": failure.task, "error": failure.error, "traceback": failure.traceback}
-
-
-def _by(text: str) -> Any:
-    try:
-        return json.loads(text) if text else None
-    except ValueError:
-        return text
 
 
 def _iso(ms: int | None) -> str | None:

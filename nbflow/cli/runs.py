@@ -10,20 +10,21 @@ from nbflow.cli.terminal import block, document, json_line, moment, plain, prope
 from nbflow.errors import NbflowError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from nbflow.app import Nbflow
     from nbflow.model.events import Event
     from nbflow.model.view import View
     from nbflow.store.index import RunRow
 
-__all__ = ["cancel", "events", "logs", "runs", "show"]
+__all__ = ["act_on_each", "cancel", "events", "logs", "runs", "show", "show_steps"]
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id, or the beginning of it.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Go on up to the end of the run.")]
-STATUSES = ("running", "awaiting", "completed", "failed", "canceled")
+ENDED = ("completed", "failed", "canceled")
+STATUSES = ("running", "awaiting", *ENDED)
 
 
 def runs(
@@ -37,7 +38,7 @@ def runs(
     if status is not None and status not in STATUSES:
         raise typer.BadParameter(f"no run is {status!r}. {nearest(status, STATUSES)}", param_hint="--status")
     from nbflow.app import default
-    from nbflow.cli.records import run_record
+    from nbflow.cli.records import run_record, took_ms
     from nbflow.picture.style import duration
 
     with default() as nbflow:
@@ -47,7 +48,7 @@ def runs(
     elif rows:
         titles = ("run", "flow", "status", "started", "duration", "tags")
         shown = [
-            (row.id[:8], row.flow, row.status, moment(row.started_ms), duration(_took(row)), ", ".join(row.tags))
+            (row.id[:8], row.flow, row.status, moment(row.started_ms), duration(took_ms(row)), ", ".join(row.tags))
             for row in rows
         ]
         table(titles, shown, right=("duration",))
@@ -100,22 +101,27 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """End runs; what runs of them is interrupted."""
+    act_on_each(runs, lambda nbflow, run: nbflow.cancel(run, reason), "canceled", as_json=as_json)
+
+
+def act_on_each(runs: Sequence[str], act: Callable[[Nbflow, str], None], done: str, *, as_json: bool) -> None:
+    """Do it to all of the runs that it can be done to, and tell which. The last error is raised: it decides the exit code."""
     from nbflow.app import default
 
     errors: list[NbflowError] = []
-    ended: list[str] = []
+    acted_on: list[str] = []
     with default() as nbflow:
         for wanted in runs:
             try:
                 found = nbflow.index.resolve(wanted)
-                nbflow.cancel(found, reason)
-                ended.append(found)
-            except NbflowError as error:  # the others are ended all the same
+                act(nbflow, found)
+                acted_on.append(found)
+            except NbflowError as error:
                 errors.append(error)
     if as_json:
-        document([{"id": run} for run in ended])
-    for run in () if as_json else ended:
-        say(f"Run {run} is canceled.")
+        document([{"id": run} for run in acted_on])
+    for run in () if as_json else acted_on:
+        say(f"Run {run} is {done}.")
     for error in errors[:-1]:
         warn(f"Error: {block(error)}")
     if errors:
@@ -123,17 +129,10 @@ def cancel(
 
 
 def _events(nbflow: Nbflow, run: str, *, follow: bool, only_logs: bool = False) -> Iterator[Event]:
-    from nbflow.store.log import RunLog
-
     found = nbflow.index.resolve(run)
     if follow:
         return nbflow.follower.follow(found)
-    log = RunLog(nbflow.store)
-    return log.only_logs(found) if only_logs else log.read(found)
-
-
-def _took(row: RunRow) -> int | None:
-    return None if row.started_ms is None or row.ended_ms is None else row.ended_ms - row.started_ms
+    return nbflow.log.only_logs(found) if only_logs else nbflow.log.read(found)
 
 
 def _show(row: RunRow, view: View, status: str) -> None:
@@ -189,8 +188,8 @@ def _show_end(view: View) -> None:
 
 
 def _who(row: RunRow) -> str:
-    from nbflow.cli.records import run_record
+    from nbflow.cli.records import starter
 
-    by = run_record(row)["by"]
+    by = starter(row)
     told = cast("dict[str, Any]", by) if isinstance(by, dict) else {}
     return "@".join(filter(None, (str(told.get("user", "")), str(told.get("host", "")))))

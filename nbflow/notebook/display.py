@@ -20,7 +20,7 @@ from nbflow.notebook.errors import short_error
 from nbflow.picture.bundle import run_mimebundle
 from nbflow.picture.flow_picture import FlowPicture
 from nbflow.picture.html import progress_at, run_text
-from nbflow.watch.progress import TICK_S, Ticker
+from nbflow.watch.progress import TICK_S, Ticker, progress_note
 
 __all__ = ["INTERVAL_S", "LiveDisplay", "RunProgress", "ShownRun", "forget_line", "show_run"]
 
@@ -157,7 +157,7 @@ class RunProgress:
 
     def _tell(self, view: View, steps: dict[str, dict[str, Any]]) -> None:
         said = next(reversed(steps.items()), None)
-        note = _note(*said) if said and not view.ended else ""
+        note = progress_note(said[1], said[0]) if said and not view.ended else ""
         self._line = progress_at(view, note), run_text(view)
 
     def _bundle(self) -> Bundle:
@@ -187,10 +187,3 @@ def show_run(run: ShownRun) -> Bundle:
         return run_mimebundle(view, run.picture, now_ms=None if view.ended else int(time.time() * 1000))
     except NbflowError as error:
         return {"text/plain": "\n".join(short_error(error, colours=False))}
-
-
-def _note(task: str, said: Mapping[str, Any]) -> str:
-    """`parse[7]: 30/100 reading` of the last `ctx.progress`."""
-    done, total, message = (said.get(name) for name in ("done", "total", "message"))
-    how_far = f"{done}/{total}" if total else "" if done is None else str(done)
-    return " ".join(filter(None, [f"{task}:", how_far, str(message or "")]))

@@ -10,14 +10,23 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TextIO
 
 from nbflow.model.plain import plain
 from nbflow.model.view import StepView, View
 from nbflow.picture.tally import elapsed_at
 
-__all__ = ["TICK_S", "Progress", "TerminalLine", "Ticker", "new_progress", "progress_line", "show_progress_with"]
+__all__ = [
+    "TICK_S",
+    "Progress",
+    "TerminalLine",
+    "Ticker",
+    "new_progress",
+    "progress_line",
+    "progress_note",
+    "show_progress_with",
+]
 
 SHOWN_STEPS = 4
 REDRAW_S = 0.1
@@ -126,6 +135,13 @@ def progress_line(view: View, now_ms: float, steps: dict[str, dict[str, Any]] | 
     return _line_at(view, steps)(int(now_ms))
 
 
+def progress_note(said: Mapping[str, Any], task: str = "") -> str:
+    """`parse[7]: 30/100 reading`, of the data of a `progress`; without a task `30/100 reading`."""
+    done, total, message = said.get("done"), said.get("total"), said.get("message")
+    how_far = f"{done}/{total}" if total else "" if done is None else str(done)
+    return " ".join(filter(None, [task and f"{task}:", how_far, str(message or "")]))
+
+
 def _line_at(view: View, steps: dict[str, dict[str, Any]] | None = None) -> Line:
     """The line for any moment from now on: the view is read here, a ticker only tells the time that went by.
 
@@ -139,7 +155,7 @@ def _line_at(view: View, steps: dict[str, dict[str, Any]] | None = None) -> Line
         busy = [step for step in view.steps.values() if step.status in ("running", "retrying", "queued", "awaiting")]
         parts += [_step_part(step) for step in busy[:SHOWN_STEPS]]
         parts += ["…"] if len(busy) > SHOWN_STEPS else []
-        parts += [_said(task, said) for task, said in list((steps or {}).items())[-1:]]
+        parts += [progress_note(said, task) for task, said in list((steps or {}).items())[-1:]]
     rest = _one_line(" · ".join(parts))
 
     def line(now_ms: int) -> str:
@@ -157,9 +173,3 @@ def _step_part(step: StepView) -> str:
     head = step.name if step.total == 1 else f"{step.name} {step.counts.get('completed', 0)}/{step.total}"
     states = [f"{count} {status}" if step.total > 1 else status for status, count in step.counts.items() if count]
     return ", ".join([head, *(state for state in states if not state.endswith("completed"))])
-
-
-def _said(task: str, said: dict[str, Any]) -> str:
-    done, total, message = said.get("done"), said.get("total"), said.get("message")
-    how_far = f"{done}/{total}" if total else f"{done}" if done is not None else ""
-    return " ".join(filter(None, [f"{task}:", how_far, str(message or "")]))

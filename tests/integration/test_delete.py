@@ -155,6 +155,8 @@ def test_prune_takes_what_it_is_told_and_tells_it_first(site: Site):
     assert site.nbflow.prune("1h") == []
     assert [row.id for row in site.nbflow.prune(0, flow=flow.name, dry_run=True)] == [run.id]
     assert site.nbflow.prune(0, status="failed") == []
+    with pytest.raises(CommandRefused, match="No ended run is 'running'"):
+        site.nbflow.prune(0, status="running", dry_run=True)
     assert run.status == spared.status == "completed"
     assert [row.id for row in site.nbflow.prune(0, flow=flow.name)] == [run.id]
     assert set(nbflow.runs()["id"]) == {spared.id}

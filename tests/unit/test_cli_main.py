@@ -55,6 +55,11 @@ def test_an_unknown_command_is_wrong_usage() -> None:
     assert "No such command 'nonsense'" in nbflow("nonsense", code=2).stderr
 
 
+@pytest.mark.parametrize("status", ["running", "awaiting"])
+def test_only_ended_runs_are_pruned(status: str) -> None:
+    assert f"no ended run is '{status}'" in nbflow("prune", "--status", status, code=2).stderr
+
+
 def test_the_version_is_told() -> None:
     assert nbflow("--version").stdout.startswith("nbflow 0.")
 

@@ -120,7 +120,7 @@ def test_sizes_have_units() -> None:
         "1.5 kB",
         "2.0 MB",
         "3.1 GB",
-        "10000.0 GB",
+        "10.0 TB",
     ]
 
 
