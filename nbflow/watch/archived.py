@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Never
 
-from nbflow.errors import CommandRefused, UnknownRun
+from nbflow.errors import CommandRefused
 from nbflow.model.codec import Codec
-from nbflow.model.events import BOUNDED_TYPES, Event, id_key
+from nbflow.model.events import BOUNDED_TYPES
 from nbflow.model.view import View, reduce
 from nbflow.watch.archive import ArchivedArtifacts, Contents, read_archive
+from nbflow.watch.replay import ReplayedLog, ReplayedRun
 from nbflow.watch.run import Run
 
 __all__ = ["load"]
@@ -36,47 +36,11 @@ def load(path: str | Path) -> Run:
     return Run(contents.run_id, _ArchivedRun(contents), flow=contents.flow)
 
 
-class _ArchivedLog:
-    """The events of the one run, read as those in a server are."""
-
+class _ArchivedRun(ReplayedRun):
     def __init__(self, contents: Contents) -> None:
-        self._contents = contents
-
-    def flow_of(self, run_id: str, /) -> str:
-        if run_id != self._contents.run_id:
-            raise UnknownRun(f"There is no run {run_id!r} in {self._contents.path}.", hint="Load its own file.")
-        return self._contents.flow
-
-    def read(self, run_id: str, after: str = "0-0", /, *, logs: bool = True) -> Iterator[Event]:
-        self.flow_of(run_id)
-        seen = id_key(after)
-        return (
-            event
-            for event in self._contents.events
-            if (logs or event.type not in BOUNDED_TYPES) and id_key(event.id) > seen
-        )
-
-    def only_logs(self, run_id: str, /) -> Iterator[Event]:
-        return (event for event in self.read(run_id) if event.type in BOUNDED_TYPES)
-
-
-class _ArchivedRun:
-    """What a handle works with. It follows by itself: all there is has happened."""
-
-    def __init__(self, contents: Contents) -> None:
+        log = ReplayedLog(contents.run_id, contents.flow, contents.events)
+        super().__init__(log, Codec(artifacts=ArchivedArtifacts(contents.path)))
         self._path = contents.path
-        self.log = _ArchivedLog(contents)
-        self._codec = Codec(artifacts=ArchivedArtifacts(contents.path))
-
-    @property
-    def follower(self) -> _ArchivedRun:
-        return self
-
-    def follow(self, run_id: str, after: str = "0-0", timeout: float | None = None, /) -> _Replay:
-        return _Replay(self.log.read(run_id, after))
-
-    def codec_for(self, run_id: str, flow: str) -> Codec:
-        return self._codec
 
     def cancel(self, run_id: str, reason: str) -> None:
         self._refuse("canceled")
@@ -88,21 +52,3 @@ class _ArchivedRun:
         raise CommandRefused(
             f"A run from a file cannot be {done} ({self._path}).", hint="Use nbflow.run(...) where the run is."
         )
-
-
-class _Replay:
-    def __init__(self, events: Iterator[Event]) -> None:
-        self._events = events
-
-    def __iter__(self) -> Iterator[Event]:
-        return self
-
-    def __next__(self) -> Event:
-        return next(self._events)
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        for event in self._events:
-            yield event
-
-    def close(self) -> None:
-        self._events = iter(())

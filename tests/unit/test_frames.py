@@ -208,7 +208,7 @@ def test_an_infinite_metric_is_a_number(text: str, value: float) -> None:
         Event(f"{T}-{n}", "metric", "r", "f", "a", 1, {"name": "m", "value": said})
         for n, said in enumerate((text, "NaN", 2))
     ]
-    values = frames.metrics(points)["value"]
+    values = list(frames.metrics(points)["value"])
     assert values[0] == value
     assert pd.isna(values[1])
     assert values[2] == 2
