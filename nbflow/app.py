@@ -185,6 +185,7 @@ class Nbflow:
                 part.close()
         for name in ("artifacts", "index", "_launcher"):
             self.__dict__.pop(name, None)
+        self._codecs.clear()  # they would read artifacts by the connection that is closed, and open it again
 
     # -- commands ---------------------------------------------------------------------------------------------------
 
@@ -389,6 +390,12 @@ def use(nbflow: Nbflow | None) -> None:
         _default[:] = [] if nbflow is None else [nbflow]
 
 
-def connect(url: str, **options: Any) -> Nbflow:
+def connect(
+    url: str,
+    *,
+    secret: str | bytes | None = None,
+    namespace: str | None = None,
+    project: str | Path | None = None,
+) -> Nbflow:
     """An `Nbflow` on the server at `url`."""
-    return Nbflow(url, **options)
+    return Nbflow(url, secret=secret, namespace=namespace, project=project)

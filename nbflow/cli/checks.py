@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import operator
 import os
 import re
 import statistics
@@ -28,6 +29,14 @@ _LEAST_PYTHON = (3, 11)
 _SLOW_MS = 10.0
 _PINGS = 25
 _FULL = 0.9
+_COMPARED: dict[str, Callable[[list[int], list[int]], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +66,10 @@ def examine() -> list[Check]:
 
 def in_range(version: str, wanted: str) -> bool:
     """Whether a version is within `>=3.0,<3.1`. Compares numbers; what is not a number in a version ends it."""
-    for operator, bound in re.findall(r"(>=|<=|==|!=|<|>)\s*([\d.]+)", wanted):
+    for sign, bound in re.findall(r"(>=|<=|==|!=|<|>)\s*([\d.]+)", wanted):
         width = max(version.count("."), bound.count(".")) + 1
         ours, theirs = _numbers(version, width), _numbers(bound, width)
-        fits: dict[str, Callable[[], bool]] = {
-            ">=": lambda ours=ours, theirs=theirs: ours >= theirs,
-            "<=": lambda ours=ours, theirs=theirs: ours <= theirs,
-            "==": lambda ours=ours, theirs=theirs: ours == theirs,
-            "!=": lambda ours=ours, theirs=theirs: ours != theirs,
-            "<": lambda ours=ours, theirs=theirs: ours < theirs,
-            ">": lambda ours=ours, theirs=theirs: ours > theirs,
-        }
-        if not fits[operator]():
+        if not _COMPARED[sign](ours, theirs):
             return False
     return True
 

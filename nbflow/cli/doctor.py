@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from nbflow.cli.terminal import COLOURS, console, document, plain
+from nbflow.cli.terminal import COLOURS, Json, console, document, plain
 
 __all__ = ["doctor"]
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False) -> None:
+def doctor(as_json: Json = False) -> None:
     """Check this machine, the server, the workers. Exit code 1 if something fails."""
     from nbflow.cli.checks import examine
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nbflow.cli.terminal import document, moment, plain, say, table, warn
+from nbflow.cli.terminal import Json, document, moment, plain, say, table, warn
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -43,7 +43,7 @@ def read(where: str) -> Generator[Source]:
 
 def flows(
     source: Annotated[str | None, typer.Option("--from", metavar="X", help=FROM)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the flows of X, or those with runs."""
     if source is None:
@@ -64,7 +64,7 @@ def flows(
 
 def check(
     source: Annotated[str, typer.Argument(metavar="X", help=FROM)],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check the flows in X. Exit code 1 if something is wrong."""
     with read(source) as opened:

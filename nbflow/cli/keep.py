@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nbflow.cli.payloads import size
-from nbflow.cli.runs import ENDED, Json, RunId, act_on_each
-from nbflow.cli.terminal import document, moment, plain, say, table
+from nbflow.cli.runs import ENDED, RunId, act_on_each
+from nbflow.cli.terminal import Json, document, moment, plain, say, table
 from nbflow.errors import nearest
 
 if TYPE_CHECKING:

@@ -6,16 +6,14 @@ from typing import Annotated
 
 import typer
 
-from nbflow.cli.terminal import document, plain, say, table
+from nbflow.cli.terminal import Json, document, plain, say, table
 
 __all__ = ["pause", "queues", "resume"]
 
 Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="Its name. It need not exist yet.")]
 
 
-def queues(
-    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False
-) -> None:
+def queues(context: typer.Context, as_json: Json = False) -> None:
     """List the queues: what waits and runs in each, the workers that serve it, and whether it is paused."""
     if context.invoked_subcommand is not None:
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from nbflow.cli.terminal import block, document, json_line, moment, plain, properties, say, table, warn
+from nbflow.cli.terminal import Json, block, document, json_line, moment, plain, properties, say, table, warn
 from nbflow.errors import NbflowError, nearest
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["act_on_each", "cancel", "events", "logs", "runs", "show", "show_steps"]
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id, or the beginning of it.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Go on up to the end of the run.")]

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nbflow.cli.terminal import document, plain, properties, say, warn
+from nbflow.cli.terminal import Json, document, plain, properties, say, warn
 
 if TYPE_CHECKING:
     from nbflow.local.stack import Stack, StackStatus
 
 __all__ = ["down", "status", "up"]
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
 def up(

@@ -9,7 +9,7 @@ import typer
 
 from nbflow.cli.flows import FROM, read
 from nbflow.cli.inputs import read_inputs
-from nbflow.cli.terminal import document, plain, say, warn
+from nbflow.cli.terminal import Json, document, plain, say, warn
 from nbflow.errors import UnknownFlow
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def start(
     follow: Annotated[
         bool, typer.Option("--follow", help="Wait, and show it. Exit code 0, 1, 2: completed, failed, canceled.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Start a run of FLOW, as X defines it."""
     typed = read_inputs(inputs or (), pairs or ())

@@ -11,7 +11,9 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
 
 from nbflow.model.plain import block, plain
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLOURS",
+    "Json",
     "block",
     "console",
     "document",
@@ -34,6 +37,8 @@ __all__ = [
     "table",
     "warn",
 ]
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 COLOURS = {
     "completed": "green",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nbflow.cli.terminal import document, plain, say, table
+from nbflow.cli.terminal import Json, document, plain, say, table
 from nbflow.errors import CommandRefused, nearest
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def worker(
     os.execve(sys.executable, words, environment)  # noqa: S606 - the supervisor is light, this process is not
 
 
-def list_workers(as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False) -> None:
+def list_workers(as_json: Json = False) -> None:
     """List the workers that are registered on the server."""
     from nbflow.app import default
 

@@ -93,7 +93,7 @@ def parameters_of(function: Function) -> Mapping[str, inspect.Parameter]:
 def hints_of(function: Function) -> Hints:
     """The annotations of a function, with strings resolved in its globals, each on its own.
 
-    They are read anew each time: a class may come, or be defined again, in another cell.
+    Those that are text are read anew each time: a class may come, or be defined again, in another cell.
     """
     known = _known_hints.get(function)
     if known is None:

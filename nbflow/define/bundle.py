@@ -305,9 +305,8 @@ class _Packer(cloudpickle.Pickler):
         attributes: dict[str, Any] = state[0]
         slots: dict[str, Any] = state[1]
         scope = self._scope(function.__globals__)
-        slots["_cloudpickle_submodules"] = captures.submodules(
-            function
-        )  # cloudpickle does not look into inner functions
+        # cloudpickle does not look into inner functions
+        slots["_cloudpickle_submodules"] = captures.submodules(function)
         names = captures.annotation_names(function.__annotations__) & function.__globals__.keys()
         slots["__globals__"] |= {name: function.__globals__[name] for name in sorted(names)}
         if scope is not None:

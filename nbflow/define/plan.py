@@ -7,6 +7,7 @@ The table is a hash, read field by field, never whole:
     cycle:<i>  the steps of a cycle and how many steps outside feed it
     from:<s>   the steps before s
     entries leaves steps closed cycles   names of steps; topics that nobody emits; numbers of the cycles
+    limits     what ends a run before its time, and how long it is kept
     kept       topics of which payloads or indexes are kept, for who removes a run
 
 The worker reads a `Route` of the same flow instead: which emissions of a step anybody wants.
@@ -146,7 +147,7 @@ def _kept(flow: FlowSpec, topics: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _limits(flow: FlowSpec) -> dict[str, int]:
-    """What ends a run before its time."""
+    """What ends a run before its time, and how long it is kept then."""
     limits = {"tasks": flow.max_tasks}
     if flow.on_failure == "cancel":
         limits["cancel"] = 1

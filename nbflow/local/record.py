@@ -134,16 +134,6 @@ class Lock:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    @staticmethod
-    def is_held(path: Path) -> bool:
-        """Whether some process holds the lock."""
-        if not path.exists():
-            return False
-        lock = Lock(path)
-        free = lock.acquire()
-        lock.release()
-        return not free
-
 
 def birth_of(pid: int) -> str:
     """A text that no later process of the same pid has; empty when there is no such process or only its remains."""

@@ -68,10 +68,6 @@ class LiveDisplay:
         self._timer: threading.Timer | None = None
         self._ended = False
 
-    @property
-    def display_id(self) -> str:
-        return str(getattr(self._handle, "display_id", ""))
-
     def show(self) -> None:
         """Display it here, in the cell that runs. Showing it again only updates it."""
         with self._lock:

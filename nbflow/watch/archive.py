@@ -21,6 +21,7 @@ from nbflow.errors import ArtifactMissing, CommandRefused, NbflowError, Signatur
 from nbflow.model.artifacts import ArtifactStore, Blob, digest_of
 from nbflow.model.decoder import from_json
 from nbflow.model.events import Event
+from nbflow.watch.references import references
 
 __all__ = ["FORMAT", "ArchivedArtifacts", "Contents", "read_archive", "write_archive"]
 
@@ -89,7 +90,7 @@ def _write_events(archive: zipfile.ZipFile, events: Iterator[Event]) -> dict[str
                 "data": event.data,
             }
             out.write(json.dumps(said, separators=(",", ":")).encode() + b"\n")
-            wanted.update(_references(event.data))
+            wanted.update(_wanted(event.data))
     return wanted
 
 
@@ -105,7 +106,7 @@ def _write_artifacts(archive: zipfile.ZipFile, wanted: dict[str, str], artifacts
         except NbflowError:
             missing += 1
             continue
-        new = [inner for inner in _references(_json_of(blob)) if inner[0] not in wanted] if kind == "json" else []
+        new = [inner for inner in _wanted(_json_of(blob)) if inner[0] not in wanted] if kind == "json" else []
         wanted.update(new)
         front += new
         entry = zipfile.ZipInfo(ARTIFACTS + digest)
@@ -121,18 +122,11 @@ def _json_of(blob: Blob) -> Any:
     return None
 
 
-def _references(tree: Any) -> Iterator[tuple[str, str]]:
-    """Digest and kind of each `{"$ref": …}`."""
-    front: list[Any] = [tree]
-    while front:
-        node = front.pop()
-        if isinstance(node, list):
-            front += cast("list[Any]", node)
-        elif isinstance(node, dict):
-            fields = cast("dict[str, Any]", node)
-            if isinstance(fields.get("$ref"), str) and _DIGEST.fullmatch(fields["$ref"]):
-                yield fields["$ref"], str(fields.get("kind"))
-            front += fields.values()
+def _wanted(tree: Any) -> Iterator[tuple[str, str]]:
+    """Digest and kind of each artifact that it refers to."""
+    for ref in references(tree):
+        if _DIGEST.fullmatch(ref["$ref"]):
+            yield ref["$ref"], str(ref.get("kind"))
 
 
 # -- reading ------------------------------------------------------------------------------------------------------------
@@ -142,7 +136,7 @@ def read_archive(path: str | Path) -> Contents:
     """What the file holds. CommandRefused says why it is none of ours, or what is wrong with it."""
     place = Path(path)
     with _translated(place), zipfile.ZipFile(place) as archive:
-        _check_names(archive, place)
+        _check_names(archive)
         meta = from_json(_read(archive, META, LARGEST_META).decode())
         if not isinstance(meta, dict) or cast("dict[str, Any]", meta).get("format") != FORMAT:
             raise CommandRefused(
@@ -183,7 +177,7 @@ class ArchivedArtifacts:
         return blob
 
 
-def _check_names(archive: zipfile.ZipFile, place: Path) -> None:
+def _check_names(archive: zipfile.ZipFile) -> None:
     entries = archive.infolist()
     names = Counter(entry.filename for entry in entries)
     for entry in entries:

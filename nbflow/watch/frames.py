@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbflow.model.events import Event
 from nbflow.model.ids import index_for_people, split_task
+from nbflow.watch.references import references
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -347,26 +348,14 @@ def _artifact_rows(log: Iterable[Event], names: _TaskNames) -> Iterable[Row]:
     for event in log:
         seen: set[str] = set()
         name = _text(event.data.get("name")) if event.type in ("artifact", "emit") else None
-        if event.type == "artifact" and not any(_references(event.data.get("ref"))):  # small: it lies in the event
+        if event.type == "artifact" and not any(references(event.data.get("ref"))):  # small: it lies in the event
             size = len(json.dumps(event.data.get("ref"), separators=(",", ":")))
             yield *_where(event, names), name, "inline", None, size, None
-        for ref in _references(event.data.get("input") if event.type == "flow.start" else event.data):
+        for ref in references(event.data.get("input") if event.type == "flow.start" else event.data):
             if ref["$ref"] not in seen:
                 seen.add(ref["$ref"])
                 shape = _text(ref.get("kind")), _count(ref.get("rows")), _count(ref.get("bytes"))
                 yield *_where(event, names), name, *shape, ref["$ref"]
-
-
-def _references(tree: Any) -> Iterable[dict[str, Any]]:
-    """Every `{"$ref": …}` in a JSON value. A user's own keys that begin with `$` are escaped, and never look so."""
-    if isinstance(tree, dict):
-        if isinstance(tree.get("$ref"), str):  # pyright: ignore[reportUnknownMemberType]
-            yield tree  # pyright: ignore[reportUnknownVariableType]
-            return
-        tree = list(tree.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType, reportUnknownVariableType]
-    if isinstance(tree, list):
-        for part in tree:  # pyright: ignore[reportUnknownVariableType]
-            yield from _references(part)
 
 
 def _seconds(from_ms: int | None, to_ms: int | None) -> float | None:

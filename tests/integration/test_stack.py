@@ -293,7 +293,9 @@ def test_a_server_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> No
         stack.ensure()
     assert "Its log ends with" in caught.value.message
     assert "server.log" in caught.value.hint
-    eventually(lambda: Lock.is_held(stack.files.keeper_lock), lambda held: not held)
+    keepers = Lock(stack.files.keeper_lock)
+    eventually(keepers.acquire, bool)
+    keepers.release()
 
 
 def test_on_windows_it_is_one_sentence(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
