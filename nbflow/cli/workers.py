@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -121,11 +120,10 @@ def drain(
 def _environment(nbflow: Nbflow, *, is_local: bool) -> dict[str, str]:
     """What the workers must know: the secret, where artifacts lie, and where this nbflow is if it is not installed."""
     from nbflow.local.keeper import workers_environment
+    from nbflow.local.stack import findable
 
     made = workers_environment(os.environ, nbflow.project)
     del made["NBFLOW_CLIENT_NAME"]  # that is for the stack's own: these workers keep the stack needed
     if not is_local and "NBFLOW_ARTIFACTS" not in os.environ:
         del made["NBFLOW_ARTIFACTS"]
-    place = str(Path(__file__).resolve().parents[2])
-    made["PYTHONPATH"] = os.pathsep.join(filter(None, (made.get("PYTHONPATH", ""), place)))
-    return made
+    return findable(made)

@@ -5,6 +5,7 @@ The processes are the keeper's business (`keeper.py`); here are the ways to star
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -13,7 +14,7 @@ import site
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +28,7 @@ from nbflow.local.record import Lock, Record, StackFiles, birth_of, is_alive
 from nbflow.local.server import last_lines, ping
 from nbflow.store.wire import ReplyError, connect
 
-__all__ = ["Stack", "StackStatus", "default_workers"]
+__all__ = ["Stack", "StackStatus", "default_workers", "findable"]
 
 _START_TIMEOUT_S = 90.0
 _END_TIMEOUT_S = 60.0
@@ -130,7 +131,7 @@ class Stack:
         if number < 0:
             raise nbflow.errors.CommandRefused(f"There cannot be {number} workers.", hint="Ask for 0 or more.")
         record = self._living_record()
-        if record is None:
+        if record is None or record.ending:  # one that ends hears no wish any more
             replace(self, workers=number).ensure()
             return
         write_privately(self.files.wish, f"{number}\n")
@@ -144,7 +145,8 @@ class Stack:
             return False
         family = [(pid, birth_of(pid)) for pid in (record.server_pid, record.supervisor_pid) if pid]
         family.append((record.pid, record.birth))
-        os.kill(record.pid, signal.SIGINT if now else signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself meanwhile
+            os.kill(record.pid, signal.SIGINT if now else signal.SIGTERM)
         if not _wait_for_end(family, _END_TIMEOUT_S + self.grace_s):
             os.kill(record.pid, signal.SIGKILL)  # its children die with it
             _wait_for_end(family, _END_TIMEOUT_S)
@@ -176,7 +178,7 @@ class Stack:
                     stdout=log,
                     stderr=log,
                     cwd=self.project.root,
-                    env=_environment(),
+                    env=findable(os.environ),
                     pass_fds=(ready,),
                     start_new_session=True,
                 )
@@ -212,14 +214,14 @@ class Stack:
         return str(answer["url"])
 
 
-def _environment() -> dict[str, str]:
-    """Ours, with the place of this nbflow where a new interpreter would not find it (a checkout that is not installed)."""
+def findable(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment, with the place of this nbflow where a new interpreter would not find it (a checkout that is not
+    installed)."""
     place = str(Path(nbflow.errors.__file__).resolve().parents[1])
     installed = {str(Path(folder).resolve()) for folder in (*site.getsitepackages(), site.getusersitepackages())}
-    environment = dict(os.environ)
-    if place not in installed:
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (place, environment.get("PYTHONPATH", ""))))
-    return environment
+    if place in installed:
+        return dict(environment)
+    return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, (place, environment.get("PYTHONPATH", ""))))}
 
 
 def _usage(url: str) -> tuple[int, int]:

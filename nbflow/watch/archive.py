@@ -31,6 +31,8 @@ LARGEST_META = 64 * 1024
 LARGEST_EVENTS = 1024**3
 """Bytes of all events together, unpacked."""
 LARGEST_LINE = 64 * 1024**2
+MOST_ATTEMPTS = 2**31
+"""Tables hold no numbers of any size."""
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _ID = re.compile(r"\d{1,13}-\d{1,15}", re.ASCII)
@@ -215,7 +217,8 @@ def _events(lines: IO[bytes], run_id: str, flow: str) -> Iterator[Event]:
 
 def _event(said: Any, run_id: str, flow: str) -> Event:
     data, attempt = said["data"], said["attempt"]
-    if not isinstance(data, dict) or type(attempt) is not int or not _ID.fullmatch(said["id"]):
+    is_count = type(attempt) is int and 0 <= attempt < MOST_ATTEMPTS
+    if not isinstance(data, dict) or not is_count or not _ID.fullmatch(said["id"]):
         raise ValueError("one of its events is damaged")
     kind, task = _checked_text(said["type"]), _checked_text(said["task"])
     return Event(said["id"], kind, run_id, flow, task, attempt, cast("dict[str, Any]", data))

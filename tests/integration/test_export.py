@@ -153,6 +153,8 @@ HOSTILE: dict[str, Callable[[Path], Any]] = {
     "an id that is a list": lambda path: archive(path, events=event(id=[])),
     "a time beyond all": lambda path: archive(path, events=event(id="9999999999999-1\n")),
     "data that is a list": lambda path: archive(path, events=event(data=[])),
+    "an attempt beyond all": lambda path: archive(path, events=event(attempt=10**30)),
+    "an attempt below all": lambda path: archive(path, events=event(attempt=-1)),
     "an order that is wrong": lambda path: archive(path, events=event(id="2-1") + "\n" + event()),
     "nested too deep": lambda path: archive(path, events='{"a":' * 100_000),
     "bytes that are no text": lambda path: archive(

@@ -140,6 +140,20 @@ def _ask_for_the_next_one(stack: Stack, before: StackStatus) -> None:
     assert stack.status().pid != before.pid
 
 
+def test_workers_are_asked_of_the_next_stack_while_one_ends(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAND_IN_DRAIN_S", "0.5")
+    stack.ensure()
+    before = supervised(stack)
+    with ThreadPoolExecutor(1) as elsewhere:
+        went_down = elsewhere.submit(stack.down)
+        eventually(lambda: Record.read(stack.files.record), lambda record: record is not None and record.ending)
+        stack.set_workers(3)
+        assert went_down.result(10)
+    now = stack.status()
+    assert (now.running, now.workers) == (True, 3)
+    assert now.pid != before.pid
+
+
 def test_workers_that_do_not_finish_are_ended_after_the_grace(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from nbflow import Context, each
+from nbflow.app import Nbflow
 from nbflow.errors import StepFailure
 from tests.site import SECRET, Site, wait_until
 
@@ -148,6 +149,19 @@ def test_state_metrics_and_artifacts_of_a_run(site: Site) -> None:
     assert run.state == {"seen": {"a": [1]}, "n": 2.5}
     assert list(run.metrics["value"]) == [0.5]
     pd.testing.assert_frame_equal(run.artifact("table"), pd.DataFrame({"x": [1, 2]}))
+
+
+def test_what_was_closed_reads_by_its_new_connection(site: Site) -> None:
+    flow = site.flow()
+
+    @flow.entry
+    def nothing() -> None: ...
+
+    run = flow.start().wait(30, progress=False)
+    with Nbflow(site.server.url, secret=SECRET, project=site.folder) as other:
+        assert other.codec_for(run.id, run.flow).artifacts is other.artifacts
+        other.close()
+        assert other.codec_for(run.id, run.flow).artifacts is other.artifacts
 
 
 def test_a_failure_points_at_the_line_of_the_step(site: Site) -> None:
