@@ -391,11 +391,7 @@ def use(nbflow: Nbflow | None) -> None:
 
 
 def connect(
-    url: str,
-    *,
-    secret: str | bytes | None = None,
-    namespace: str | None = None,
-    project: str | Path | None = None,
+    url: str, *, secret: str | bytes | None = None, namespace: str | None = None, project: str | Path | None = None
 ) -> Nbflow:
     """An `Nbflow` on the server at `url`."""
     return Nbflow(url, secret=secret, namespace=namespace, project=project)

@@ -93,7 +93,7 @@ def result_of_step(view: View, step: str, decode: Decode) -> Any:
 
 
 def result_of_run(view: View, decode: Decode) -> Any:
-    """The run's result by the rule of the leaves: one that completed, its result; several, a dict; none, `None`."""
+    """The result of an ended run by the rule of the leaves: one that completed, its result; several, a dict; none, `None`."""
     if view.status == "failed":
         raise failure_of_run(view)
     if view.status == "canceled":
@@ -102,11 +102,6 @@ def result_of_run(view: View, decode: Decode) -> Any:
         raise RunEnded(
             f"The run of {view.flow_name!r} was canceled{why} and has no result.",
             hint="Start it again with flow.start(...).",
-        )
-    if not view.ended:
-        raise NotEnded(
-            f"The run of {view.flow_name!r} has not ended: it is {view.status}.",
-            hint="Wait for it with run.wait(), or take a finished step by run['step'].",
         )
     leaves = cast("list[str]", view.end.get("leaves") or [])
     results = {leaf: _whole(view, leaf, decode) for leaf in leaves}
