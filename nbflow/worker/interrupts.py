@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -61,6 +61,8 @@ class Interrupts:
         self._lease = self._interrupted = 0
         self._inside = False
         self._due: float | None = None
+        self.on_idle_alarm: Callable[[], None] = lambda: None
+        """What an alarm is for that comes while no user code runs."""
 
     def install(self) -> None:
         """Before each task: an earlier one may have set handlers of its own."""
@@ -96,8 +98,10 @@ class Interrupts:
             self._inside = inside
             self._raise_if_meant()
 
-    def _on_interrupt(self, *_: object) -> None:
+    def _on_interrupt(self, number: int, *_: object) -> None:
         self._raise_if_meant()
+        if number == signal.SIGALRM and not self._inside:
+            self.on_idle_alarm()
 
     def _raise_if_meant(self) -> None:
         """Once for a lease: `finally` blocks must run."""

@@ -44,6 +44,7 @@ __all__ = ["FlowWorker", "main"]
 BEAT_NS = 500_000_000
 WAIT_S, WAIT_ALL_S = 5, 1
 SWEEP_S = 60.0
+ANSWER_S = 5.0
 ALL_QUEUES = "*"
 SETTLE_ARGS = ("worker", "want", "job", "lease", "next", "run", "task", "attempt", "queue", "long", "outcome", "data")
 
@@ -77,6 +78,7 @@ class FlowWorker(rq.SimpleWorker):
         self._lease = 0
         self._due, self._sweep_due = math.inf, time.monotonic() + SWEEP_S
         self._interrupts = Interrupts(slots, slot)
+        self._interrupts.on_idle_alarm = self._leave
         self._all_queues, self._lease_ms = all_queues, int(lease_s * 1000)
         self.scripts: dict[str, Script] = load_scripts(keys)
         self._keys = keys
@@ -110,20 +112,26 @@ class FlowWorker(rq.SimpleWorker):
         self._stopping = True
         if self._waiting:
             raise _Stop
+        if not self._holds:  # the server has this long to answer what it was asked, whatever that is
+            signal.setitimer(signal.ITIMER_REAL, ANSWER_S)
+
+    def _leave(self) -> None:
+        if self._may_leave():
+            raise _Stop
 
     # -- the loop ---------------------------------------------------------------------------------------------------
 
     def work(self, *_: Any, **__: Any) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Until SIGTERM, or until this worker was given up. Registration ends with the supervisor's give-back: RQ's own
         `register_death` would delete the set that names what we hold."""
+        self._interrupts.install()
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self._interrupts.install()
         forget_in_children()
-        self.register_birth()
-        self.set_state("idle")
         self.wire.gives_up = self._may_leave
         try:
+            self.register_birth()
+            self.set_state("idle")
             beat = self.scripts["beat"]
             self._ask(beat.command(self.name, 0, 0, "", lease_ms=self._lease_ms))  # no task before the lease
             self._capture.install()
