@@ -8,28 +8,28 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from nbflow.define.checked import checked_delay, checked_priority, checked_queue, delay_s
+from nbflow.define.checked import checked_delay
 from nbflow.define.flow import FlowDefinition
 from nbflow.engine import control, deletion, queues
+from nbflow.engine.codecs import Codecs
 from nbflow.engine.launch import Launcher, Order
-from nbflow.errors import CommandRefused, SecretMissing, TrustError, nearest
+from nbflow.engine.options import Options, refuse_late_start
+from nbflow.errors import CommandRefused, SecretMissing, nearest
 from nbflow.local.project import Project, find_project
 from nbflow.local.stack import Stack, StackStatus
 from nbflow.model.codec import Codec
 from nbflow.model.signing import Signer
-from nbflow.model.types import TypeTable
 from nbflow.picture.flow_picture import picture_of
 from nbflow.settings import settings
 from nbflow.store.artifacts import StoredArtifacts
-from nbflow.store.connect import Store, translated
+from nbflow.store.connect import Store
 from nbflow.store.dust import own_folder
 from nbflow.store.index import Index, RunRow
 from nbflow.store.keys import Keys
@@ -41,33 +41,12 @@ from nbflow.watch.follow import Follower
 from nbflow.watch.run import Run
 
 if TYPE_CHECKING:
-    from nbflow.model.definition import FlowSpec
     from nbflow.model.policy import Duration
     from nbflow.watch.frames import DataFrame
 
-__all__ = ["Nbflow", "Options", "connect", "current_default", "default", "use"]
+__all__ = ["Nbflow", "connect", "current_default", "default", "use"]
 
 _LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
-_TABLES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a run is started, beside its input. `queue` and `priority` are where and how all its steps wait, instead of
-    their own; `delay` is a duration, or the moment at which it starts."""
-
-    key: str = ""
-    tags: tuple[str, ...] = ()
-    queue: str = ""
-    priority: int | None = None
-    delay: Duration | datetime | None = None
-
-    def __post_init__(self) -> None:
-        if self.queue:
-            checked_queue(self.queue)
-        if self.priority is not None:
-            checked_priority("The priority of a run", self.priority)
-        checked_delay(self.delay)
 
 
 class Nbflow:
@@ -91,8 +70,6 @@ class Nbflow:
         self.namespace = Keys(namespace or chosen.namespace).namespace
         root = project or chosen.project
         self.project = find_project() if root is None else Project(Path(root).absolute())
-        self._types: OrderedDict[str, TypeTable] = OrderedDict()
-        self._codecs: OrderedDict[str, Codec] = OrderedDict()
         self._warned: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -174,6 +151,10 @@ class Nbflow:
         return Index(self.store)
 
     @cached_property
+    def _codecs(self) -> Codecs:
+        return Codecs(self.store, self.signer, self.artifacts)
+
+    @cached_property
     def _launcher(self) -> Launcher:
         return Launcher(self.store, self.signer)
 
@@ -183,9 +164,8 @@ class Nbflow:
             part = self.__dict__.pop(name, None)
             if part is not None:
                 part.close()
-        for name in ("artifacts", "index", "_launcher"):
+        for name in ("artifacts", "index", "_codecs", "_launcher"):
             self.__dict__.pop(name, None)
-        self._codecs.clear()  # they would read artifacts by the connection that is closed, and open it again
 
     # -- commands ---------------------------------------------------------------------------------------------------
 
@@ -212,12 +192,12 @@ class Nbflow:
 
         check_startable(flow)
         spec = deletion.with_retention(flow.spec(), settings().retention)
-        _refuse_late_start(spec, options)
+        refuse_late_start(spec, options)
         specs = {step.name: step for step in spec.steps}
         codes = {step.name: (specs[step.name], step.function, step.key) for step in flow.steps()}
         bundle = make_bundle(flow.name, codes, signer=self.signer, project=self.project.root)
         self._warn(bundle.warnings)
-        self._remember(bundle.digest, bundle.types)
+        self._codecs.remember(bundle.digest, bundle.types)
         order = Order(
             flow.name,
             compile_plan(spec),
@@ -230,7 +210,7 @@ class Nbflow:
             options.priority,
             checked_delay(options.delay),
         )
-        return order, Codec(types=bundle.types, signer=self.signer, artifacts=self.artifacts, open_pickles=True)
+        return order, self._codecs.of_types(bundle.types)
 
     def cancel(self, run_id: str, reason: str = "") -> None:
         """End a run; see `Run.cancel`."""
@@ -241,7 +221,7 @@ class Nbflow:
     def delete(self, run_id: str) -> None:
         """Delete a run that has ended, with what only it refers to; see `Run.delete`."""
         deletion.delete(self.store, run_id)
-        self._codecs.pop(run_id, None)
+        self._codecs.forget(run_id)
         deletion.sweep_all(self.store, self.artifacts)
 
     def prune(
@@ -299,39 +279,9 @@ class Nbflow:
         """The workers that live, on any machine."""
         return frames.workers(self.index.workers())
 
-    def codec_for(self, run_id: str, flow: str) -> Codec:
+    def codec_for(self, run_id: str) -> Codec:
         """Opens the payloads of a run: pickles by this namespace's secret, classes from the code the run was started with."""
-        codec = self._codecs.get(run_id)
-        if codec is None:
-            with translated(self.store.url):
-                digest = self.store.text.hget(self.store.keys.run(run_id), "bundle") or ""
-            codec = Codec(
-                types=self._types_of(str(digest)), signer=self.signer, artifacts=self.artifacts, open_pickles=True
-            )
-            self._codecs[run_id] = codec
-            if len(self._codecs) > _TABLES:
-                self._codecs.popitem(last=False)
-        return codec
-
-    def _types_of(self, digest: str) -> TypeTable:
-        if digest not in self._types:
-            from nbflow.define.bundle import open_bundle
-
-            blob = self.store.client.get(self.store.keys.bundle(digest))
-            try:
-                self._remember(
-                    digest, open_bundle(blob, digest, self.signer).types if isinstance(blob, bytes) else TypeTable()
-                )
-            except TrustError as error:
-                warnings.warn(f"Classes of the run's own code are not known here. {error}", stacklevel=2)
-                self._remember(digest, TypeTable())
-        return self._types[digest]
-
-    def _remember(self, digest: str, types: TypeTable) -> None:
-        self._types[digest] = types
-        self._types.move_to_end(digest)
-        if len(self._types) > _TABLES:
-            self._types.popitem(last=False)
+        return self._codecs.of_run(run_id)
 
     def _warn(self, sentences: list[str]) -> None:
         for sentence in sentences:
@@ -354,16 +304,6 @@ class Nbflow:
         """End the local stack: workers end their tasks, the server saves. Whether one was running."""
         self.close()
         return self.stack.down()
-
-
-def _refuse_late_start(spec: FlowSpec, options: Options) -> None:
-    """The deadline counts from the launch: a run that starts after it would never begin."""
-    if spec.deadline_s is not None and delay_s(options.delay) >= spec.deadline_s:
-        raise CommandRefused(
-            f"The start of flow {spec.name!r} is delayed beyond its deadline of {spec.deadline_s:g} s, which counts from "
-            "the launch.",
-            hint="Give a shorter delay, or the flow a longer deadline.",
-        )
 
 
 _default: list[Nbflow] = []

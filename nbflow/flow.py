@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from nbflow import app
-from nbflow.app import Nbflow, Options
+from nbflow.app import Nbflow
 from nbflow.define.flow import FlowDefinition
+from nbflow.engine.options import Options
 from nbflow.errors import DefinitionError, UnknownRun
 from nbflow.picture.bundle import flow_mimebundle
 from nbflow.watch import frames

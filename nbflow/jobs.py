@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from nbflow.define import registry
 from nbflow.define.checked import checked_name
-from nbflow.define.flow import StepFunction
+from nbflow.define.declaration import StepFunction
 from nbflow.errors import DefinitionError, InputInvalid
 from nbflow.flow import Flow, Start
 

@@ -29,10 +29,11 @@ def quickstart() -> None:
         raise PackageMissing(
             f"The quickstart needs {' and '.join(missing)}.", hint="Install them: pip install 'nbflow[examples]'."
         )
-    from nbflow.app import Options, default
+    from nbflow.app import default
     from nbflow.cli.flows import read
     from nbflow.cli.runs import show_steps
     from nbflow.cli.start import wait_for
+    from nbflow.engine.options import Options
 
     with default() as nbflow:
         notebook = find_notebook(nbflow.project.root)

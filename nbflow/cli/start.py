@@ -52,15 +52,15 @@ def start(
         )
     if key == "":
         raise typer.BadParameter("it is empty.", param_hint="--key")
-    from nbflow.app import Options, default
+    from nbflow.app import default
+    from nbflow.engine.options import Options
 
     with read(source) as opened, default() as nbflow:
         chosen = opened.flow(flow)
         options = Options(key or "", tuple(tags or ()), queue or "", priority, delay)
         run = nbflow.start(chosen, _values(chosen, typed), options)
         if follow:
-            code = wait_for(run, as_json=as_json)
-            raise typer.Exit(code)
+            raise typer.Exit(wait_for(run, as_json=as_json))
         if as_json:
             document({"id": run.id, "flow": run.flow, "status": run.status})
         else:

@@ -1,37 +1,37 @@
-"""Declaring a flow: `FlowDefinition`, its decorators, and what they leave on a function.
+"""Declaring a flow: `FlowDefinition` with its decorators, and the long form `step`.
 
-A decorated function stays what it was; `fn.step` is its declaration. This module must not start anything, and loads
-nothing heavy: what needs pydantic or networkx is imported where it is used.
+This module must not start anything, and loads nothing heavy: what needs pydantic or networkx is imported where it is used.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from nbflow.define import registry
 from nbflow.define.checked import (
     checked_choice,
     checked_count,
-    checked_emits,
     checked_flow,
-    checked_name,
-    checked_priority,
     checked_queue,
     checked_retention,
-    checked_retry,
-    checked_timeout,
-    first_line,
     result_name,
 )
-from nbflow.define.forms import Subscribes, Subscription, is_step_function, resolve, subscriptions_of
+from nbflow.define.declaration import (
+    EntryKeywords,
+    StepDeclaration,
+    StepDecorator,
+    StepFunction,
+    StepKeywords,
+    decorator,
+)
+from nbflow.define.forms import Subscribes, Subscription, is_step_function
 from nbflow.define.graph import build_graph
-from nbflow.define.registry import CellId, FlowRecord, FlowSettings
+from nbflow.define.registry import FlowRecord, FlowSettings
 from nbflow.errors import DefinitionError, nearest
-from nbflow.model.definition import MAX_TASKS, FlowSpec, StepSpec
-from nbflow.model.policy import Duration, Retry, seconds
+from nbflow.model.definition import MAX_TASKS, FlowSpec
+from nbflow.model.policy import Duration, seconds
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -40,67 +40,10 @@ if TYPE_CHECKING:
     from nbflow.define.inputs import FlowInput
     from nbflow.define.lint import Finding
 
-__all__ = ["FlowDefinition", "StepDeclaration", "StepDecorator", "StepFunction", "step"]
+__all__ = ["FlowDefinition", "step"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
-
-KEYWORDS = ("name", "emits", "key", "queue", "doc", "retry", "timeout", "priority")
-
-
-@dataclass(frozen=True, eq=False)
-class StepDeclaration:
-    """One function as a step of one flow. `queue` is None where the flow's own is meant; `cell` is the cell that made it."""
-
-    flow: str
-    name: str
-    function: Callable[..., Any]
-    subscriptions: tuple[Subscription, ...] = ()
-    emits: tuple[str, ...] = ()
-    key: Callable[[Any], Any] | None = None
-    queue: str | None = None
-    doc: str = ""
-    retry: Retry | None = None
-    timeout_s: float | None = None
-    priority: int = 0
-    cell: CellId | None = None
-
-    @property
-    def role(self) -> Literal["entry", "step"]:
-        return "step" if self.subscriptions else "entry"
-
-    @property
-    def is_mapped(self) -> bool:
-        return any(subscription.is_mapped for subscription in self.subscriptions)
-
-    @property
-    def spec(self) -> StepSpec:
-        """The step as the engine knows it, in its flow as that is defined now."""
-        return registry.get(self.flow).step_spec(self.name)
-
-    def __repr__(self) -> str:
-        return f"<{self.role} {self.name!r} of flow {self.flow!r}>"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Which cell it came from does not travel: the same code is the same bundle, whenever its cell ran."""
-        return {**self.__dict__, "cell": None}
-
-
-class StepFunction(Protocol[P, R_co]):
-    """A function that is a step: as callable as before, with its declaration (`steps`: by flow, if it is of several)."""
-
-    __name__: str
-    step: StepDeclaration
-    steps: dict[str, StepDeclaration]
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
-
-
-class StepDecorator(Protocol):
-    """What `@flow.step(...)` decorates with."""
-
-    def __call__(self, function: Callable[P, R], /) -> StepFunction[P, R]: ...
 
 
 class FlowDefinition:
@@ -151,37 +94,18 @@ class FlowDefinition:
     @overload
     def entry(self, function: Callable[P, R], /) -> StepFunction[P, R]: ...
     @overload
-    def entry(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        emits: str | Sequence[str] = (),
-        queue: str | None = None,
-        doc: str | None = None,
-        retry: Retry | None = None,
-        timeout: Duration | None = None,
-        priority: int = 0,
-    ) -> StepDecorator: ...
+    def entry(self, /, **keywords: Unpack[EntryKeywords]) -> StepDecorator: ...
     def entry(self, function: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:
         """Declare a step that subscribes to nothing. Its parameters and defaults are the flow's input."""
-        decorator = _decorator((self.name,), None, keywords)
-        return decorator if function is None else decorator(function)
+        decorate = decorator((self.name,), None, cast("StepKeywords", keywords))
+        return decorate if function is None else decorate(function)
 
     @overload
     def step(
         self,
         subscribes: str | StepFunction[..., Any] | Subscription | Sequence[Any],
         /,
-        *,
-        name: str | None = None,
-        emits: str | Sequence[str] = (),
-        key: Callable[[Any], Any] | None = None,
-        queue: str | None = None,
-        doc: str | None = None,
-        retry: Retry | None = None,
-        timeout: Duration | None = None,
-        priority: int = 0,
+        **keywords: Unpack[StepKeywords],
     ) -> StepDecorator: ...
     @overload
     def step(self, function: Callable[P, R], /) -> StepFunction[P, R]: ...
@@ -191,23 +115,16 @@ class FlowDefinition:
         /,
         *,
         subscribes: Subscribes | None = None,
-        name: str | None = None,
-        emits: str | Sequence[str] = (),
-        key: Callable[[Any], Any] | None = None,
-        queue: str | None = None,
-        doc: str | None = None,
-        retry: Retry | None = None,
-        timeout: Duration | None = None,
-        priority: int = 0,
+        **keywords: Unpack[StepKeywords],
     ) -> StepDecorator: ...
     def step(self, first: Any = None, /, *, subscribes: Any = None, **keywords: Any) -> Any:
         """Declare a step: `@flow.step(each(parse), key=...)`. What it subscribes to is a topic, a step, a form, or a
         list of them. Bare, it subscribes to nothing and is an entry."""
         if inspect.isfunction(first) and not is_step_function(first):
-            return _decorator((self.name,), subscribes, keywords)(first)
+            return decorator((self.name,), subscribes, cast("StepKeywords", keywords))(first)
         if first is not None and subscribes is not None:
             raise DefinitionError("What a step subscribes to is given twice.", hint="Give it once, as first argument.")
-        return _decorator((self.name,), subscribes if first is None else first, keywords)
+        return decorator((self.name,), subscribes if first is None else first, cast("StepKeywords", keywords))
 
     def steps(self) -> list[StepDeclaration]:
         """The declarations in the order of their definition."""
@@ -274,7 +191,7 @@ def step(
     flows: str | FlowDefinition | Sequence[str | FlowDefinition],
     role: Literal["step", "entry"] = "step",
     subscribes: Subscribes | None = None,
-    **keywords: Any,
+    **keywords: Unpack[StepKeywords],
 ) -> StepDecorator:
     """The long form: one function as a step of several flows, of each on its own. Further keywords as for `flow.step`."""
     several = [flows] if isinstance(flows, str | FlowDefinition) else [*flows]
@@ -291,70 +208,4 @@ def step(
         raise DefinitionError(message, hint="Add subscribes=..., or say role='entry'.")
     for name in names:
         checked_flow(name)
-    return _decorator(tuple(names), subscribes, keywords)
-
-
-def _decorator(flows: tuple[str, ...], subscribes: Any, keywords: dict[str, Any]) -> StepDecorator:
-    known = KEYWORDS if subscribes is not None else tuple(word for word in KEYWORDS if word != "key")
-    for keyword in keywords:
-        if keyword not in known:
-            raise DefinitionError(f"A step has no keyword {keyword!r} here.", hint=nearest(keyword, known))
-    subscriptions = () if subscribes is None else subscriptions_of(subscribes)
-
-    def decorate(function: Callable[P, R], /) -> StepFunction[P, R]:
-        declarations = [_declare(flow, function, subscriptions, **keywords) for flow in flows]
-        for declaration in declarations:
-            _check_function(declaration)
-        registry.register(declarations)
-        return _mark(function, declarations)
-
-    return decorate
-
-
-def _declare(
-    flow: str,
-    function: Callable[..., Any],
-    subscriptions: tuple[Subscription, ...],
-    *,
-    name: str | None = None,
-    emits: str | Sequence[str] = (),
-    key: Callable[[Any], Any] | None = None,
-    queue: str | None = None,
-    doc: str | None = None,
-    retry: Retry | None = None,
-    timeout: Duration | None = None,
-    priority: int = 0,
-) -> StepDeclaration:
-    called = checked_name(function, name)
-    within = tuple(subscription.within(flow) for subscription in subscriptions)
-    if key is not None and not any(subscription.is_mapped for subscription in within):
-        message = f"Step {called!r} has a key=, which names elements, and subscribes to no each(...)."
-        raise DefinitionError(message, hint="Leave out key=, or subscribe with each(...).")
-    return StepDeclaration(
-        flow,
-        called,
-        function,
-        within,
-        checked_emits(called, emits),
-        key,
-        None if queue is None else checked_queue(queue),
-        first_line(function) if doc is None else doc,
-        checked_retry(called, retry),
-        None if timeout is None else checked_timeout(called, timeout),
-        checked_priority(f"The priority of step {called!r}", priority),
-        registry.here(),
-    )
-
-
-def _check_function(declaration: StepDeclaration) -> None:
-    """What no later cell can cure: parameters that can never be bound."""
-    from nbflow.define.signature import check_binding  # noqa: PLC0415 - loads pydantic
-
-    check_binding(declaration.function, resolve(declaration.subscriptions, ()))
-
-
-def _mark(function: Any, declarations: Sequence[StepDeclaration]) -> Any:
-    steps: dict[str, StepDeclaration] = getattr(function, "steps", {})
-    function.steps = {**steps, **{declaration.flow: declaration for declaration in declarations}}
-    function.step = declarations[-1]
-    return function
+    return decorator(tuple(names), subscribes, keywords)

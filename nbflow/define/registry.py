@@ -19,7 +19,8 @@ from nbflow.errors import DefinitionError, StepNameTaken, UnknownFlow, nearest
 from nbflow.model.definition import MAX_TASKS, FlowSpec, StepSpec
 
 if TYPE_CHECKING:
-    from nbflow.define.flow import FlowDefinition, StepDeclaration
+    from nbflow.define.declaration import StepDeclaration
+    from nbflow.define.flow import FlowDefinition
 
 __all__ = [
     "CellId",

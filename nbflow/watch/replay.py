@@ -55,7 +55,7 @@ class ReplayedRun:
         """The events after an id."""
         return Replay(self.log.read(run_id, after))
 
-    def codec_for(self, run_id: str, flow: str) -> Codec:
+    def codec_for(self, run_id: str) -> Codec:
         return self._codec
 
 

@@ -67,7 +67,7 @@ class RunBackend(Protocol):
     def log(self) -> EventLog: ...
     @property
     def follower(self) -> Follows: ...
-    def codec_for(self, run_id: str, flow: str) -> Decoder:
+    def codec_for(self, run_id: str) -> Decoder:
         """The codec that opens the run's payloads: with the types of the flow where this process has them."""
         ...
 
@@ -187,7 +187,7 @@ class Run:
 
     def export(self, path: str | Path) -> Path:
         """Write the run into one file: its events and artifacts, without pickles. `nbflow.load(path)` shows it anywhere."""
-        return write_archive(path, self.id, self._log, self._backend.codec_for(self.id, self.flow).artifacts)
+        return write_archive(path, self.id, self._log, self._backend.codec_for(self.id).artifacts)
 
     @property
     def events(self) -> frames.DataFrame:
@@ -281,7 +281,7 @@ class Run:
                 self._view.start["graph"] = self._decode(cast("Any", graph))
 
     def _decode(self, tree: Any) -> Any:
-        return self._backend.codec_for(self.id, self.flow).decode_value(tree)
+        return self._backend.codec_for(self.id).decode_value(tree)
 
 
 _shown_with: list[Callable[[Run], Any]] = []

@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 
 from nbflow import Flow, collect, completed, each
-from nbflow.app import Nbflow, Options
+from nbflow.app import Nbflow
 from nbflow.define import registry
 from nbflow.define.flow import step
 from nbflow.define.registry import CellId
+from nbflow.engine.options import Options
 from nbflow.errors import (
     CaptureError,
     DefinitionError,

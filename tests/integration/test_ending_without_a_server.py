@@ -95,7 +95,7 @@ def test_a_server_that_does_not_answer_a_claim_holds_nobody(tmp_path: Path) -> N
 
 
 def _waits_for_a_token(site: Site) -> bool:
-    return any("cmd=blpop" in line for line in site.nbflow.store.text.execute_command("CLIENT", "LIST").splitlines())
+    return any(client["cmd"] == "blpop" for client in site.nbflow.store.text.client_list())
 
 
 def test_a_worker_that_holds_a_result_ends_when_it_is_told_twice(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Backend:
     def log(self) -> RunLog:
         return RunLog(self.store)
 
-    def codec_for(self, run_id: str, flow: str) -> Codec:
+    def codec_for(self, run_id: str) -> Codec:
         return Codec()
 
     def delete(self, run_id: str) -> None:

@@ -159,9 +159,9 @@ def test_what_was_closed_reads_by_its_new_connection(site: Site) -> None:
 
     run = flow.start().wait(30, progress=False)
     with Nbflow(site.server.url, secret=SECRET, project=site.folder) as other:
-        assert other.codec_for(run.id, run.flow).artifacts is other.artifacts
+        assert other.codec_for(run.id).artifacts is other.artifacts
         other.close()
-        assert other.codec_for(run.id, run.flow).artifacts is other.artifacts
+        assert other.codec_for(run.id).artifacts is other.artifacts
 
 
 def test_a_failure_points_at_the_line_of_the_step(site: Site) -> None:

@@ -1,0 +1,45 @@
+"""How a run is started, beside its input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from nbflow.define.checked import checked_delay, checked_priority, checked_queue, delay_s
+from nbflow.errors import CommandRefused
+
+if TYPE_CHECKING:
+    from nbflow.model.definition import FlowSpec
+    from nbflow.model.policy import Duration
+
+__all__ = ["Options", "refuse_late_start"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run is started, beside its input. `queue` and `priority` are where and how all its steps wait, instead of
+    their own; `delay` is a duration, or the moment at which it starts."""
+
+    key: str = ""
+    tags: tuple[str, ...] = ()
+    queue: str = ""
+    priority: int | None = None
+    delay: Duration | datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.queue:
+            checked_queue(self.queue)
+        if self.priority is not None:
+            checked_priority("The priority of a run", self.priority)
+        checked_delay(self.delay)
+
+
+def refuse_late_start(spec: FlowSpec, options: Options) -> None:
+    """The deadline counts from the launch: a run that starts after it would never begin."""
+    if spec.deadline_s is not None and delay_s(options.delay) >= spec.deadline_s:
+        raise CommandRefused(
+            f"The start of flow {spec.name!r} is delayed beyond its deadline of {spec.deadline_s:g} s, which counts from "
+            "the launch.",
+            hint="Give a shorter delay, or the flow a longer deadline.",
+        )
