@@ -16,7 +16,7 @@ from typing import Any
 
 from nbflow.define.bundle import Bundle
 from nbflow.define.plan import Plan
-from nbflow.errors import InternalError, KeyTaken, ServerUnreachable, StoreError
+from nbflow.errors import CommandRefused, InternalError, KeyTaken, ServerUnreachable, StoreError
 from nbflow.model.artifacts import StagedArtifacts, digest_of
 from nbflow.model.codec import Codec
 from nbflow.model.ids import RunId, new_run_id
@@ -50,6 +50,8 @@ class Order:
     priority: int | None = None
     delay: str = ""
     """As `launch.lua` takes it: milliseconds from then on, or `@` and a moment in milliseconds since 1970."""
+    version: int = 0
+    """The number of the published version that it starts, whose code the server has; 0 for code at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class _Prepared:
     order: Order
     run: RunId
     named: dict[str, Any]
+    fields: tuple[Any, ...]
     staged: StagedArtifacts | None
 
 
@@ -89,7 +92,7 @@ class Launcher:
         refused: StoreError | None = None
         for one in batch:
             self._own(one.run, one.staged)
-        replies: list[Any] = self._store.run_script_many("launch", [one.named for one in batch])
+        replies: list[Any] = self._store.run_script_many("launch", [(one.fields, one.named) for one in batch])
         for one, reply in zip(batch, replies, strict=True):
             try:
                 failed = isinstance(reply, Exception)  # said again alone: it is loaded then, or tells what is wrong
@@ -103,7 +106,8 @@ class Launcher:
         writer = Codec(types=codec.types, signer=codec.signer, artifacts=staged)
         text = writer.encode(dict(order.input), name="input")
         run = new_run_id()
-        return _Prepared(order, run, self._named(order, run, text, self._graph(order, writer)), staged)
+        named = self._named(order, run, text, self._graph(order, writer))
+        return _Prepared(order, run, named, _fields(order), staged)
 
     def _launch(self, prepared: _Prepared) -> RunId:
         run, staged = prepared.run, prepared.staged
@@ -160,9 +164,14 @@ class Launcher:
     def _say(self, prepared: _Prepared) -> list[Any]:
         order = prepared.order
         for _ in range(3):
-            reply = self._store.run_script("launch", **prepared.named)
+            reply = self._store.run_script("launch", *prepared.fields, **prepared.named)
             if reply[0] != b"MISSING":
                 return reply
+            if order.version:
+                raise CommandRefused(
+                    f"Version {order.version} of flow {order.flow!r} is not there any more.",
+                    hint="Start it again: that takes the newest version.",
+                )
             self._check_room(len(order.bundle.blob))
             self._upload(order, reply[1].decode())
         raise InternalError(f"The server does not keep what a launch of {order.flow!r} uploads.")
@@ -175,7 +184,7 @@ class Launcher:
         by = json.dumps(who())
         start = (
             f'{{"input":{text},"bundle":"{order.bundle.digest}","fingerprints":{json.dumps(order.bundle.fingerprints)},'
-            f'"graph":{graph},"by":{by}}}'
+            f'"graph":{graph},"by":{by}{_told(order)}}}'
         )
         return {
             "id": run,
@@ -221,6 +230,16 @@ class Launcher:
             f"The key {order.key!r} of flow {order.flow!r} belongs to the run {other[:8]}, which has another input.",
             hint="Use another key, or the same input to get that run.",
         )
+
+
+def _fields(order: Order) -> tuple[Any, ...]:
+    """Further fields of the run's hash, in pairs."""
+    return ("version", order.version) if order.version else ()
+
+
+def _told(order: Order) -> str:
+    """What `flow.start` tells beside the rest, as JSON that goes on."""
+    return f',"version":{order.version}' if order.version else ""
 
 
 def who() -> dict[str, str]:

@@ -104,12 +104,13 @@ class Store:
                 self.client.script_load(script.text)
                 return _untyped(self.client).execute_command(*command)
 
-    def run_script_many(self, name: str, calls: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """Call a script once for each of these arguments, in one round trip. A call that failed gives its error."""
+    def run_script_many(self, name: str, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]) -> list[Any]:
+        """Call a script once for each of these arguments (starred ones, named ones), in one round trip. A call that failed
+        gives its error."""
         script = self.scripts[name]
         with translated(self.url), _untyped(self.client).pipeline(transaction=False) as pipe:
-            for named in calls:
-                pipe.execute_command(*script.command(**named))
+            for rest, named in calls:
+                pipe.execute_command(*script.command(*rest, **named))
             return pipe.execute(raise_on_error=False)
 
     def close(self) -> None:

@@ -1,0 +1,48 @@
+-- A run comes to be. `o` holds what the scripts that launch are given by name (see launch.lua), `fields` further fields of its hash.
+local FULL = 0.9                                                      -- of maxmemory: the rest is for runs that are under way
+
+-- Why there can be no such run, as the reply that says so; nothing was written.
+local function refusal_of(o)
+  if call('EXISTS', P..':run:'..o.id) == 1 then return {'AGAIN', o.id} end
+  if o.key ~= '' then
+    local other = call('GET', P..':key:'..o.flow..':'..o.key)
+    if other and call('EXISTS', P..':run:'..other) == 1 then
+      return {'KEY', other, call('HGET', P..':run:'..other, 'inputdigest') == o.inputdigest and 'same' or 'other'}
+    end
+  end
+  if call('EXISTS', P..':plan:'..o.plan) == 0 then return {'MISSING', 'plan'} end
+  if call('EXISTS', P..':bundle:'..o.bundle) == 0 then return {'MISSING', 'bundle'} end
+  local memory = call('INFO', 'memory')
+  local used, most = tonumber(string.match(memory, 'used_memory:(%d+)')), tonumber(string.match(memory, 'maxmemory:(%d+)'))
+  if most > 0 and used >= FULL * most then return {'FULL', math.floor(100 * used / most)} end
+end
+
+local function write_run(o, fields, now)                              -- its hash, its place in the indexes, what it owns
+  local key = P..':run:'..o.id
+  call('HSET', key, 'status', 'running', 'flow', o.flow, 'plan', o.plan, 'bundle', o.bundle, 'sig', o.sig, 'input', o.input,
+    'inputdigest', o.inputdigest, 'started', now, 'tags', o.tags, 'key', o.key, 'by', o.by, unpack(fields))
+  if o.queue ~= '' then call('HSET', key, 'queue', o.queue) end
+  if o.priority ~= '' then call('HSET', key, 'priority', o.priority) end
+  if o.key ~= '' then call('SET', P..':key:'..o.flow..':'..o.key, o.id) end
+  call('SADD', P..':flows', o.flow)
+  call('ZADD', P..':flows:'..o.flow, now, o.id)
+  call('ZADD', P..':runs:running', now, o.id)
+  own('plan', o.plan)
+  own('bundle', o.bundle)
+  call('PERSIST', P..':plan:'..o.plan)                                -- an upload is for an hour, until a run owns it
+  call('PERSIST', P..':bundle:'..o.bundle)
+  call('ZREM', P..':retire', o.id)                                    -- and so are the artifacts of its input
+end
+
+local function launch_run(o, fields)
+  local now = now_ms()
+  write_run(o, fields, now)
+  local due = due_at(o.delay, now)
+  event(o.id, 'flow.start', '', 0, due and told_due(o.start, due) or o.start)
+  tell(o.id, o.flow, 'flow.start')
+  take(o.id)
+  local deadline = plan_of('limits').deadline
+  if deadline then call('ZADD', P..':timers', now + deadline, 'deadline '..o.id) end
+  if due then start_later(o.id, due) else begin_run() end
+  return {'OK', o.id}
+end
