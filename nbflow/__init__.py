@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nbflow.views import queues as queues
     from nbflow.views import run as run
     from nbflow.views import runs as runs
+    from nbflow.views import start_flow as start_flow
     from nbflow.views import workers as workers
     from nbflow.watch.run import Run as Run
     from nbflow.worker.context import Context as Context
@@ -63,6 +64,7 @@ _HOMES = {
     "queues": "nbflow.views",
     "run": "nbflow.views",
     "runs": "nbflow.views",
+    "start_flow": "nbflow.views",
     "step": "nbflow.define.flow",
     "unload_ipython_extension": "nbflow.notebook.extension",
     "workers": "nbflow.views",
@@ -94,6 +96,7 @@ __all__ = [
     "queues",
     "run",
     "runs",
+    "start_flow",
     "step",
     "unload_ipython_extension",
     "workers",

@@ -41,7 +41,9 @@ from nbflow.watch.follow import Follower
 from nbflow.watch.run import Run
 
 if TYPE_CHECKING:
+    from nbflow.engine.versions import Versions
     from nbflow.model.policy import Duration
+    from nbflow.model.versions import Version
     from nbflow.watch.frames import DataFrame
 
 __all__ = ["Nbflow", "connect", "current_default", "default", "use"]
@@ -158,13 +160,20 @@ class Nbflow:
     def _launcher(self) -> Launcher:
         return Launcher(self.store, self.signer)
 
+    @cached_property
+    def published(self) -> Versions:
+        """The published versions of flows."""
+        from nbflow.engine.versions import Versions
+
+        return Versions(self.store, self.signer, self._launcher)
+
     def close(self) -> None:
         """Close the connections. The object connects again when it is used again."""
         for name in ("_follower", "_store"):
             part = self.__dict__.pop(name, None)
             if part is not None:
                 part.close()
-        for name in ("artifacts", "index", "_codecs", "_launcher"):
+        for name in ("artifacts", "index", "published", "_codecs", "_launcher"):
             self.__dict__.pop(name, None)
 
     # -- commands ---------------------------------------------------------------------------------------------------
@@ -192,7 +201,7 @@ class Nbflow:
 
         check_startable(flow)
         spec = deletion.with_retention(flow.spec(), settings().retention)
-        refuse_late_start(spec, options)
+        refuse_late_start(flow.name, spec.deadline_s, options)
         specs = {step.name: step for step in spec.steps}
         codes = {step.name: (specs[step.name], step.function, step.key) for step in flow.steps()}
         bundle = make_bundle(flow.name, codes, signer=self.signer, project=self.project.root)
@@ -211,6 +220,24 @@ class Nbflow:
             checked_delay(options.delay),
         )
         return order, self._codecs.of_types(bundle.types)
+
+    def start_flow(
+        self, name: str, values: Mapping[str, Any], options: Options | None = None, *, version: int | None = None
+    ) -> Run:
+        """Launch a run of a published version, the newest if none is named. Its code need not be at hand."""
+        chosen = self.published.newest(name) if version is None else self.published.get(name, version)
+        opened = self.published.open(chosen)
+        order = replace(self.published.order(chosen, options), input=opened.validated(values))
+        run = self._launcher.launch(order, self._codecs.of_types(opened.code.types))
+        return Run(run, self, flow=name)
+
+    def publish(self, flow: FlowDefinition, note: str = "") -> Version:
+        """The flow as it is defined now as its newest version; see `Flow.publish`."""
+        from nbflow.define.inputs import schema_of
+
+        order, _ = self._order(flow, Options())
+        schema = schema_of(flow.input_model())
+        return self.published.publish(order, schema, note=note, deadline_s=flow.spec().deadline_s)
 
     def cancel(self, run_id: str, reason: str = "") -> None:
         """End a run; see `Run.cancel`."""

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from random import Random
 
     from nbflow.model.policy import Duration
+    from nbflow.model.versions import Version
     from nbflow.testing.trial import Trial
     from nbflow.watch.frames import DataFrame
 
-__all__ = ["Flow", "LaunchDisabled", "Start", "launches_disabled"]
+__all__ = ["Flow", "LaunchDisabled", "Start", "checked_options", "launches_disabled", "refuse_if_disabled"]
 
 _disabled: list[bool] = []
 
@@ -40,6 +41,12 @@ def launches_disabled() -> Generator[None]:
         yield
     finally:
         _disabled.pop()
+
+
+def refuse_if_disabled(flow: str) -> None:
+    """Raise `LaunchDisabled` where flows are only read."""
+    if _disabled:
+        raise LaunchDisabled(flow)
 
 
 class Flow(FlowDefinition):
@@ -87,7 +94,23 @@ class Flow(FlowDefinition):
         `tags` are for finding. `queue` and `priority` (-100 to 100, higher first) are where and how all steps of the run
         wait, instead of their own. `on` is another `Nbflow` than the default one.
         """
-        return Start(self, Options(_checked_key(key), tuple(map(str, tags)), queue or "", priority, delay), on)
+        chosen = checked_options(key=key, delay=delay, tags=tags, queue=queue, priority=priority)
+        return Start(self, chosen, on)
+
+    def publish(self, note: str = "", *, version: int | None = None) -> Version:
+        """Make the flow as it is defined now its newest version: what schedules, triggers and other programs start, by
+        name. Code that is the newest already stays that version.
+
+        With `version`, that earlier one is the newest again, under a new number; the code at hand does not matter.
+        """
+        self._refuse_if_disabled()
+        if version is not None:
+            return app.default().published.publish_again(self.name, version, note)
+        return app.default().publish(self, note)
+
+    def versions(self) -> DataFrame:
+        """The versions that were published, the newest first: what `publish` did and when. Of each flow 100 are kept."""
+        return frames.versions(app.default().published.all(self.name))
 
     def test(self, *args: Any, **values: Any) -> Run:
         """Run it with this input in this process, to its end, without a server: packed, encoded and decided as by `start`,
@@ -106,8 +129,7 @@ class Flow(FlowDefinition):
         `Trial`."""
         from nbflow.testing.trial import Trial  # noqa: PLC0415 - who starts flows on workers needs none of it
 
-        if _disabled:
-            raise LaunchDisabled(self.name)
+        self._refuse_if_disabled()
         return Trial(self, seed=seed, workers=workers, crashes=crashes, start=start)
 
     @property
@@ -124,15 +146,16 @@ class Flow(FlowDefinition):
 
     def start_on(self, nbflow: Nbflow, options: Options, args: Sequence[Any], values: Mapping[str, Any]) -> Run:
         """Start a run through that `Nbflow`; `start` and `options(...).start` come down to it."""
-        if _disabled:
-            raise LaunchDisabled(self.name)
+        self._refuse_if_disabled()
         return nbflow.start(self, self.bind_input(args, values), options)
 
     def start_many_on(self, nbflow: Nbflow, options: Options, inputs: Sequence[Mapping[str, Any]]) -> list[Run]:
         """What both `start_many` come down to."""
-        if _disabled:
-            raise LaunchDisabled(self.name)
+        self._refuse_if_disabled()
         return nbflow.start_many(self, inputs, options)
+
+    def _refuse_if_disabled(self) -> None:
+        refuse_if_disabled(self.name)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         return flow_mimebundle(self.spec(), self.findings())
@@ -151,6 +174,18 @@ class Start:
     def start_many(self, inputs: Sequence[Mapping[str, Any]]) -> list[Run]:
         """A run for each of the inputs. A key would make them one, so there is none."""
         return self._flow.start_many_on(self._on or app.default(), self._options, inputs)
+
+
+def checked_options(
+    *,
+    key: str | None = None,
+    delay: Duration | datetime | None = None,
+    tags: Sequence[str] = (),
+    queue: str | None = None,
+    priority: int | None = None,
+) -> Options:
+    """The options of a start. DefinitionError for what cannot be."""
+    return Options(_checked_key(key), tuple(map(str, tags)), queue or "", priority, delay)
 
 
 def _checked_key(key: str | None) -> str:

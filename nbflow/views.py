@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbflow import app
+from nbflow.flow import checked_options, refuse_if_disabled
 from nbflow.watch import archived
 from nbflow.watch.run import Run
 
 if TYPE_CHECKING:
+    from nbflow.model.policy import Duration
     from nbflow.watch.frames import DataFrame
 
-__all__ = ["flows", "load", "queues", "run", "runs", "workers"]
+__all__ = ["flows", "load", "queues", "run", "runs", "start_flow", "workers"]
 
 
 def runs(
@@ -31,6 +34,24 @@ def runs(
 def run(run: str) -> Run:
     """The run of that id, or of the only one that begins so. `UnknownRun` names what is near."""
     return app.default().run(run)
+
+
+def start_flow(
+    name: str,
+    input: Mapping[str, Any] | None = None,  # noqa: A002 - what it is called everywhere
+    *,
+    version: int | None = None,
+    key: str | None = None,
+    delay: Duration | datetime | None = None,
+    tags: Sequence[str] = (),
+    queue: str | None = None,
+    priority: int | None = None,
+) -> Run:
+    """Start a flow or a job that was published under that name, the newest version if none is given. Its code need not be
+    here; the options are those of `flow.options`. `UnknownFlow` if nothing is published so."""
+    refuse_if_disabled(name)
+    options = checked_options(key=key, delay=delay, tags=tags, queue=queue, priority=priority)
+    return app.default().start_flow(name, input or {}, options, version=version)
 
 
 def load(path: str | Path) -> Run:

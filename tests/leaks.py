@@ -6,6 +6,7 @@ somebody may listen to. A key of no family, or whose owner is gone, leaks.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -44,6 +45,8 @@ class _Check:
                 rf"{self.space}:(flows|queues|format|place|workers|runs:\w+|flows:[^:]+|wake:.+|prio|prio:.+|paused)",
                 self._index,
             ),
+            (rf"{self.space}:versions:([^:]+)", self._versions),
+            (rf"{self.space}:published", self._published),
             (rf"{self.space}:slices", self._slices),
             (rf"{self.space}:timers", self._timers),
             (rf"{self.space}:artifact:(.+)", self._artifact),
@@ -97,9 +100,20 @@ class _Check:
         for other in (*self.text.scan_iter(f"{space}:run:*"), *self.text.scan_iter(f"{space}:gone:*")):
             plan, bundle = self.text.hmget(other, "plan", "bundle")
             found.update([f"plan:{plan}", f"bundle:{bundle}"] if plan else [])
+        for flow in self.text.smembers(self.keys.published()):
+            for number, record in self.text.hgetall(self.keys.versions(flow)).items():
+                told = json.loads(record[64:]) if number != "newest" else None
+                found.update([f"plan:{told['plan']}", f"bundle:{told['bundle']}"] if told else [])
         for other in self.text.scan_iter(f"{space}:owned:*"):
             found.update(f"artifact:{digest}" for digest in self.text.smembers(other))
         return found
+
+    def _versions(self, key: str, flow: str) -> str:
+        return "" if self.text.sismember(self.keys.published(), flow) else "the flow is not published"
+
+    def _published(self, key: str) -> str:
+        lost = [flow for flow in self.text.smembers(key) if not self.text.exists(self.keys.versions(flow))]
+        return f"it names {lost}" if lost else ""
 
     def _gone(self, key: str, run: str) -> str:
         return "" if self.text.sismember(f"{self.keys.namespace}:dying", run) else "nobody removes what is left of it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,28 +102,15 @@ def _list_started(as_json: bool) -> None:
 
 
 def _declared(flow: FlowDefinition) -> dict[str, Any]:
+    from nbflow.define.inputs import schema_of
+
     spec = flow.spec()
     return {
         "name": flow.name,
         "steps": [step.name for step in spec.steps],
         "queues": sorted({step.queue for step in spec.steps}),
-        "input": _input_schema(flow),
+        "input": schema_of(flow.input_model()),
     }
-
-
-def _input_schema(flow: FlowDefinition) -> dict[str, Any]:
-    """JSON schema of the input; without the fields that JSON cannot say, if there are such."""
-    from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
-
-    model = flow.input_model()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a default that JSON cannot say is left out, and that is all
-            return model.model_json_schema()
-    except (PydanticInvalidForJsonSchema, PydanticUserError):
-        fields = {info.alias or name: dict[str, Any]() for name, info in model.model_fields.items()}
-        required = [info.alias or name for name, info in model.model_fields.items() if info.is_required()]
-        return {"type": "object", "properties": fields, "required": required}
 
 
 def _signature(schema: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from nbflow.cli import doctor, flows, keep, queues, quickstart, runs, secret, stack, start, workers
+from nbflow.cli import doctor, flows, keep, queues, quickstart, runs, secret, stack, start, versions, workers
 from nbflow.cli.terminal import block, in_commands, plain, warn
 from nbflow.errors import InputInvalid, InternalError, NbflowError, UnknownFlow, UnknownRun
 
@@ -85,6 +85,10 @@ for name, command in (
     ("status", stack.status),
     ("flows", flows.flows),
     ("check", flows.check),
+    ("publish", versions.publish),
+    ("versions", versions.versions),
+    ("rollback", versions.rollback),
+    ("unpublish", versions.unpublish),
     ("start", start.start),
     ("runs", runs.runs),
     ("show", runs.show),

@@ -16,7 +16,7 @@ from nbflow.picture.tally import tallies
 from nbflow.store.index import RunRow
 from nbflow.watch.results import failure_of_run, result_of_run
 
-__all__ = ["event_record", "run_record", "starter", "took_ms", "view_record"]
+__all__ = ["event_record", "iso", "run_record", "starter", "took_ms", "view_record"]
 
 Record = dict[str, Any]
 
@@ -46,9 +46,9 @@ def run_record(row: RunRow) -> Record:
         "id": row.id,
         "flow": row.flow,
         "status": row.status,
-        "startedAt": _iso(row.started_ms),
-        "endedAt": _iso(row.ended_ms),
-        "dueAt": _iso(row.due_ms),
+        "startedAt": iso(row.started_ms),
+        "endedAt": iso(row.ended_ms),
+        "dueAt": iso(row.due_ms),
         "durationMs": took_ms(row),
         "tags": list(row.tags),
         "key": row.key or None,
@@ -99,5 +99,5 @@ def _failure(view: View) -> Record:
     return {"step": failure.step, "task": failure.task, "error": failure.error, "traceback": failure.traceback}
 
 
-def _iso(ms: int | None) -> str | None:
+def iso(ms: int | None) -> str | None:
     return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nbflow.cli.flows import FROM, read
 from nbflow.cli.inputs import read_inputs
 from nbflow.cli.terminal import Json, document, plain, say, warn
-from nbflow.errors import UnknownFlow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nbflow.app import Nbflow
     from nbflow.cli.inputs import TypedInput
     from nbflow.define.flow import FlowDefinition
+    from nbflow.engine.options import Options
     from nbflow.model.view import View
     from nbflow.watch.run import Run
 
@@ -43,22 +47,18 @@ def start(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Start a run of FLOW, as X defines it."""
+    """Start a run of FLOW, as X defines it, or as it was published last."""
     typed = read_inputs(inputs or (), pairs or ())
-    if source is None:
-        raise UnknownFlow(
-            f"Nothing says where the flow {flow!r} is defined.",
-            hint="Add --from with a notebook, a script or a module.",
-        )
     if key == "":
         raise typer.BadParameter("it is empty.", param_hint="--key")
     from nbflow.app import default
-    from nbflow.engine.options import Options
+    from nbflow.flow import checked_options
 
-    with read(source) as opened, default() as nbflow:
-        chosen = opened.flow(flow)
-        options = Options(key or "", tuple(tags or ()), queue or "", priority, delay)
-        run = nbflow.start(chosen, _values(chosen, typed), options)
+    options = checked_options(key=key, delay=delay, tags=tags or (), queue=queue, priority=priority)
+    with ExitStack() as held:
+        opened = None if source is None else held.enter_context(read(source))
+        nbflow = held.enter_context(default())
+        run = _start(nbflow, flow if opened is None else opened.flow(flow), typed, options)
         if follow:
             raise typer.Exit(wait_for(run, as_json=as_json))
         if as_json:
@@ -87,11 +87,21 @@ def wait_for(run: Run, *, as_json: bool = False) -> int:
     return ENDS[view.status]
 
 
-def _values(flow: FlowDefinition, typed: TypedInput) -> dict[str, object]:
+def _start(nbflow: Nbflow, flow: FlowDefinition | str, typed: TypedInput, options: Options) -> Run:
+    """A flow at hand, or the newest version that is published by that name."""
+    if not isinstance(flow, str):
+        return nbflow.start(flow, _values(typed, flow.bind_input, flow.input_model), options)
+    newest = nbflow.published.newest(flow)
+    opened = nbflow.published.open(newest)
+    values = _values(typed, opened.input.bind, lambda: opened.input.model)
+    return nbflow.start_flow(flow, values, options, version=newest.number)
+
+
+def _values(
+    typed: TypedInput, bind: Callable[[list[object], dict[str, object]], dict[str, Any]], model: Callable[[], Any]
+) -> dict[str, Any]:
     """What was typed, by name; of a flow that takes one value, also that value alone."""
-    if typed.whole:
-        return flow.bind_input(typed.whole, {})
-    return typed.fitted(flow.input_model())
+    return bind(typed.whole, {}) if typed.whole else typed.fitted(model())
 
 
 def _record(run: Run, view: View) -> dict[str, object]:

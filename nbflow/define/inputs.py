@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic.errors import PydanticUserError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 
 from nbflow.define.annotations import (
     MISSING,
@@ -26,7 +26,7 @@ from nbflow.define.annotations import (
 )
 from nbflow.errors import DefinitionError, InputInvalid, nearest
 
-__all__ = ["FlowInput"]
+__all__ = ["FlowInput", "schema_of"]
 
 Function = Callable[..., Any]
 Fields = dict[str, tuple[Any, Any]]
@@ -124,6 +124,18 @@ class FlowInput:
             f"which entry {entry.name!r} does not take: {misfit.problem}{more}."
         )
         return InputInvalid(message, hint=f"Give {field.partition('.')[0]}= another value.")
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """JSON schema of an input; without the fields that JSON cannot say, if there are such."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a default that JSON cannot say is left out, and that is all
+            return model.model_json_schema()
+    except (PydanticInvalidForJsonSchema, PydanticUserError):
+        fields = {info.alias or name: dict[str, Any]() for name, info in model.model_fields.items()}
+        required = [info.alias or name for name, info in model.model_fields.items() if info.is_required()]
+        return {"type": "object", "properties": fields, "required": required}
 
 
 def _sources(entries: Mapping[str, Function]) -> list[tuple[str, Function, Mapping[str, Any]]]:

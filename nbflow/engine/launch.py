@@ -173,7 +173,7 @@ class Launcher:
                     hint="Start it again: that takes the newest version.",
                 )
             self._check_room(len(order.bundle.blob))
-            self._upload(order, reply[1].decode())
+            self.upload(order, reply[1].decode())
         raise InternalError(f"The server does not keep what a launch of {order.flow!r} uploads.")
 
     def _named(self, order: Order, run: RunId, text: str, graph: str) -> dict[str, Any]:
@@ -213,7 +213,8 @@ class Launcher:
         codec.artifacts.put(digest, blob, ref)
         return json.dumps(ref, separators=(",", ":"))
 
-    def _upload(self, order: Order, what: str) -> None:
+    def upload(self, order: Order, what: str) -> None:
+        """Bring the plan or the bundle to the server, for an hour if nobody comes to own it."""
         if what == "plan":
             parts = [part for pair in order.plan.table.items() for part in pair]
             self._store.run_script("upload", *parts, kind="plan", digest=order.plan.digest)

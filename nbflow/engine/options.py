@@ -10,7 +10,6 @@ from nbflow.define.checked import checked_delay, checked_priority, checked_queue
 from nbflow.errors import CommandRefused
 
 if TYPE_CHECKING:
-    from nbflow.model.definition import FlowSpec
     from nbflow.model.policy import Duration
 
 __all__ = ["Options", "refuse_late_start"]
@@ -35,11 +34,11 @@ class Options:
         checked_delay(self.delay)
 
 
-def refuse_late_start(spec: FlowSpec, options: Options) -> None:
+def refuse_late_start(flow: str, deadline_s: float | None, options: Options) -> None:
     """The deadline counts from the launch: a run that starts after it would never begin."""
-    if spec.deadline_s is not None and delay_s(options.delay) >= spec.deadline_s:
+    if deadline_s is not None and delay_s(options.delay) >= deadline_s:
         raise CommandRefused(
-            f"The start of flow {spec.name!r} is delayed beyond its deadline of {spec.deadline_s:g} s, which counts from "
+            f"The start of flow {flow!r} is delayed beyond its deadline of {deadline_s:g} s, which counts from "
             "the launch.",
             hint="Give a shorter delay, or the flow a longer deadline.",
         )

@@ -93,6 +93,18 @@ class Keys:
     def runs(self, status: str) -> str:
         return f"{self.namespace}:runs:{status}"
 
+    def versions(self, flow: str) -> str:
+        """The published versions of a flow: signed records by number, and which is the newest."""
+        return f"{self.namespace}:versions:{flow}"
+
+    def published(self) -> str:
+        """The names of the flows that are published."""
+        return f"{self.namespace}:published"
+
+    def uses(self, flow: str) -> str:
+        """The schedules and triggers that start a flow."""
+        return f"{self.namespace}:uses:{flow}"
+
     def plan(self, digest: str) -> str:
         return f"{self.namespace}:plan:{digest}"
 

@@ -27,12 +27,12 @@ __all__ = ["NAMES", "STOCK_JOB_DATA", "Script", "load_script", "load_scripts", "
 
 NAMES = (
     *("launch", "settle", "claim", "adopt", "slice", "tick", "beat", "giveback", "cancel", "append", "state"),
-    *("own", "upload", "delete", "retire", "swept"),
+    *("own", "upload", "delete", "retire", "swept", "publish", "unpublish"),
 )
 _LUA = Path(__file__).parent / "lua"
 _HEADER = re.compile(r"^--! (\w+):[ \t]*(.*)$", re.MULTILINE)
 
-_TAKEN_WHEN_FULL = frozenset(("beat", "cancel", "delete", "giveback", "retire", "swept", "tick"))
+_TAKEN_WHEN_FULL = frozenset(("beat", "cancel", "delete", "giveback", "retire", "swept", "tick", "unpublish"))
 """What keeps a lease, gives back or ends something: a server without memory left takes it still."""
 
 STOCK_JOB_DATA = "(Vnbflow.worker.stock.execute\nN(t(dt."

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from nbflow.model.events import Event
 from nbflow.model.ids import index_for_people, split_task
+from nbflow.watch.columns import ANY, COUNT, TABLES, TIME
 from nbflow.watch.references import references
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from nbflow.model.versions import Version
     from nbflow.model.view import AttemptView, TaskView, View
     from nbflow.store.index import FlowRow, QueueRow, RunRow, WorkerRow
 
@@ -34,118 +36,9 @@ __all__ = [
     "runs",
     "table",
     "tasks",
+    "versions",
     "workers",
 ]
-
-TEXT, COUNT, NUMBER, TIME, ANY = "string", "Int64", "Float64", "datetime64[ms, UTC]", "object"
-TRUTH = "boolean"
-
-TABLES: dict[str, dict[str, str]] = {
-    "events": {
-        "id": TEXT,
-        "ts": TIME,
-        "type": TEXT,
-        "flow_name": TEXT,
-        "run_id": TEXT,
-        "step_name": TEXT,
-        "step_id": TEXT,
-        "attempt": COUNT,
-        "index": ANY,
-        "data": ANY,
-    },
-    "tasks": {
-        "task": TEXT,
-        "step": TEXT,
-        "index": ANY,
-        "key": TEXT,
-        "status": TEXT,
-        "attempt": COUNT,
-        "worker": TEXT,
-        "queued_at": TIME,
-        "started_at": TIME,
-        "ended_at": TIME,
-        "duration_s": NUMBER,
-        "error": TEXT,
-    },
-    "attempts": {
-        "task": TEXT,
-        "step": TEXT,
-        "index": ANY,
-        "key": TEXT,
-        "attempt": COUNT,
-        "status": TEXT,
-        "recovered": COUNT,
-        "worker": TEXT,
-        "queued_at": TIME,
-        "started_at": TIME,
-        "ended_at": TIME,
-        "waited_s": NUMBER,
-        "duration_s": NUMBER,
-        "reason": TEXT,
-        "error": TEXT,
-        "traceback": TEXT,
-    },
-    "logs": {
-        "ts": TIME,
-        "task": TEXT,
-        "step": TEXT,
-        "index": ANY,
-        "attempt": COUNT,
-        "level": TEXT,
-        "message": TEXT,
-        "source": TEXT,
-        "fields": ANY,
-    },
-    "metrics": {
-        "ts": TIME,
-        "task": TEXT,
-        "step": TEXT,
-        "index": ANY,
-        "attempt": COUNT,
-        "name": TEXT,
-        "value": NUMBER,
-        "at": COUNT,
-    },
-    "artifacts": {
-        "ts": TIME,
-        "task": TEXT,
-        "step": TEXT,
-        "index": ANY,
-        "attempt": COUNT,
-        "name": TEXT,
-        "kind": TEXT,
-        "rows": COUNT,
-        "bytes": COUNT,
-        "digest": TEXT,
-    },
-    "runs": {
-        "id": TEXT,
-        "flow": TEXT,
-        "status": TEXT,
-        "started_at": TIME,
-        "ended_at": TIME,
-        "duration_s": NUMBER,
-        "tags": ANY,
-        "key": TEXT,
-    },
-    "flows": {"name": TEXT, "runs": COUNT, "last_run": TEXT, "last_status": TEXT, "last_started_at": TIME},
-    "queues": {"name": TEXT, "waiting": COUNT, "started": COUNT, "workers": COUNT, "paused": TRUTH},
-    "workers": {
-        "name": TEXT,
-        "hostname": TEXT,
-        "pid": COUNT,
-        "queues": ANY,
-        "state": TEXT,
-        "current_job": TEXT,
-        "completed": COUNT,
-        "failed": COUNT,
-        "working_s": NUMBER,
-        "born_at": TIME,
-        "last_heartbeat_at": TIME,
-    },
-    "findings": {"code": TEXT, "severity": TEXT, "step": TEXT, "message": TEXT, "hint": TEXT},
-}
-"""The columns of each table in their order, with their dtypes."""
 
 Row = tuple[Any, ...]
 
@@ -250,6 +143,11 @@ def queues(rows: Iterable[QueueRow]) -> DataFrame:
     return table("queues", ((row.name, row.waiting, row.started, row.workers, row.paused) for row in rows))
 
 
+def versions(found: Iterable[Version]) -> DataFrame:
+    """Published versions of a flow, the newest first."""
+    return table("versions", map(_version_row, found))
+
+
 def workers(rows: Iterable[WorkerRow]) -> DataFrame:
     """Workers that are registered."""
     return table("workers", map(_worker_row, rows))
@@ -337,6 +235,12 @@ def _attempt_row(task: TaskView, attempt: AttemptView) -> Row:
         attempt.error or None,
         attempt.traceback or None,
     )
+
+
+def _version_row(version: Version) -> Row:
+    by = "@".join(filter(None, (version.by.get("user"), version.by.get("host"))))
+    steps = list(version.fingerprints)
+    return version.flow, version.number, version.published_ms, by or None, version.note, version.again or None, steps
 
 
 def _worker_row(row: WorkerRow) -> Row:

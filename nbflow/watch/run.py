@@ -103,6 +103,11 @@ class Run:
         return _status(self.view)
 
     @property
+    def version(self) -> int | None:
+        """The number of the published version that it runs; None for code that was at hand."""
+        return self.view.start.get("version")
+
+    @property
     def view(self) -> View:
         """The run as its events tell it up to now. It is this handle's own: look, do not change."""
         with self._lock:

@@ -206,6 +206,32 @@ def test_the_input_is_checked_before_anything_is_written(here: Here) -> None:
     assert here.ask("ZCARD", "nbflow:flows:etl") == before
 
 
+def test_a_published_flow_is_started_without_its_notebook_and_rolled_back(here: Here) -> None:
+    assert "No flow is published as 'sums'" in here.run("start", "sums", code=2)
+    text = (
+        "from nbflow import Flow\nsums = Flow('sums')\n"
+        "@sums.entry\ndef add(a: int, b: int = 1) -> int:\n    return {}\nsums.start(a=1)\n"
+    )
+    for body, note in (("a + b", "plus"), ("a - b", "minus")):
+        (here.directory / "sums.py").write_text(text.format(body))
+        here.run("publish", "sums.py", "--note", note)
+    assert "is version 2 already" in here.run("publish", "sums.py", "--flow", "sums")
+    (here.directory / "sums.py").unlink()
+    assert here.json("start", "sums", "a=3", "--follow")["result"] == 2
+    assert "Input 'a'" in here.run("start", "sums", "--input", '{"a": "x"}', code=2)
+    assert here.json("rollback", "sums", "1")["version"] == 3
+    assert here.json("start", "sums", "a=3", "--follow")["result"] == 4
+    assert [(row["version"], row["note"]) for row in here.json("versions", "sums")] == [
+        (3, "plus"),
+        (2, "minus"),
+        (1, "plus"),
+    ]
+    assert "plus (version 1 again)" in here.run("versions", "sums")
+    assert "has no version 9" in here.run("rollback", "sums", "9", code=1)
+    assert "3 versions removed" in here.run("unpublish", "sums")
+    assert "No flow is published as 'sums'" in here.run("versions", "sums", code=2)
+
+
 def test_flows_and_findings_of_a_notebook(here: Here, tmp_path: Path) -> None:
     (declared,) = here.json("flows", "--from", "etl.ipynb")
     assert (declared["name"], declared["steps"]) == ("etl", ["numbers", "square", "total"])

@@ -65,11 +65,13 @@ def test_the_version_is_told() -> None:
 
 
 def test_an_error_is_a_sentence_and_a_hint_and_a_traceback_only_on_demand(tmp_path: Path) -> None:
-    done = nbflow("start", "etl", code=2, cwd=tmp_path)
+    words = ("start", "etl", "--priority", "0", "--delay", "soon")
+    done = nbflow(*words, code=1, cwd=tmp_path)
     assert done.stderr == (
-        "Error: Nothing says where the flow 'etl' is defined.\n→ Add --from with a notebook, a script or a module.\n"
+        "Error: The delay of a start cannot be 'soon'.\n"
+        "→ Give seconds, a timedelta, or text such as '30s', '15m', '1h30m'.\n"
     )
-    assert "Traceback" in nbflow("--debug", "start", "etl", code=2, cwd=tmp_path).stderr
+    assert "Traceback" in nbflow("--debug", *words, code=1, cwd=tmp_path).stderr
 
 
 def test_the_doctor_ends_with_one_if_something_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +138,6 @@ def test_a_reader_that_goes_away_early_ends_the_command_in_silence(tmp_path: Pat
 
 def test_a_terminal_without_our_letters_gets_their_numbers(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-m", "nbflow", "start", "x"]
+    command = [sys.executable, "-m", "nbflow", "start", "x", "--delay", "soon"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-    assert "\\u2192 Add --from" in done.stderr
+    assert "\\u2192 Give seconds" in done.stderr

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from nbflow.model.events import Event
+from nbflow.model.versions import Version
 from nbflow.model.view import View, reduce
 from nbflow.store.index import FlowRow, QueueRow, RunRow, WorkerRow
 from nbflow.watch import frames
@@ -69,6 +70,8 @@ def _view(log: list[Event]) -> View:
     return view
 
 
+VERSION = Version("etl", 3, "p", "b", {"parse": "f"}, {}, {}, "again", T, {"user": "ann", "host": "pc"}, 1)
+
 WORKER = WorkerRow(
     name="w1",
     hostname="host",
@@ -97,6 +100,7 @@ MAKERS: dict[str, tuple[Callable[[Any], pd.DataFrame], Any, Any]] = {
     ),
     "flows": (frames.flows, [], [FlowRow("etl", 2, "r2", "failed", T), FlowRow("none", 0, "", "", None)]),
     "queues": (frames.queues, [], [QueueRow("default", 3, 1, 2)]),
+    "versions": (frames.versions, [], [VERSION]),
     "workers": (frames.workers, [], [WORKER]),
     "findings": (frames.findings, [], [{"code": "x", "severity": "error", "step": None, "message": "m", "hint": "h"}]),
 }

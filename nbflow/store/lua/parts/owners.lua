@@ -19,3 +19,14 @@ local function leave(run, kind, digest)
   call('HDEL', P..':owners', field)
   if call('UNLINK', P..':'..kind..':'..digest) == 0 and kind == 'artifact' then call('HSET', P..':dust', digest, run) end
 end
+
+local function forget_version(flow, number)                           -- a published version, which owns code as a run does; whether there was one
+  local key = P..':versions:'..flow
+  local record = tonumber(number) and call('HGET', key, number)
+  if not record then return false end
+  local told = cjson.decode(string.sub(record, 65))                   -- behind the signature
+  leave('', 'plan', told.plan)
+  leave('', 'bundle', told.bundle)
+  call('HDEL', key, number)
+  return true
+end
