@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from nbflow.errors import StepFailure as StepFailure
     from nbflow.flow import Flow as Flow
     from nbflow.jobs import job as job
+    from nbflow.model.policy import Concurrency as Concurrency
+    from nbflow.model.policy import Rate as Rate
     from nbflow.model.policy import Retry as Retry
     from nbflow.notebook.extension import load_ipython_extension as load_ipython_extension
     from nbflow.notebook.extension import unload_ipython_extension as unload_ipython_extension
@@ -41,12 +43,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Canceled": "nbflow.errors",
+    "Concurrency": "nbflow.model.policy",
     "Context": "nbflow.worker.context",
     "Flow": "nbflow.flow",
     "GiveUp": "nbflow.errors",
     "NOTHING": "nbflow.define.forms",
     "Nbflow": "nbflow.app",
     "NbflowError": "nbflow.errors",
+    "Rate": "nbflow.model.policy",
     "Retry": "nbflow.model.policy",
     "Run": "nbflow.watch.run",
     "StepFailure": "nbflow.errors",
@@ -73,11 +77,13 @@ _HOMES = {
 __all__ = [
     "NOTHING",
     "Canceled",
+    "Concurrency",
     "Context",
     "Flow",
     "GiveUp",
     "Nbflow",
     "NbflowError",
+    "Rate",
     "Retry",
     "Run",
     "StepFailure",

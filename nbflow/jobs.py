@@ -18,7 +18,7 @@ from nbflow.flow import Flow, Start
 
 if TYPE_CHECKING:
     from nbflow.app import Nbflow
-    from nbflow.model.policy import Duration, Retry
+    from nbflow.model.policy import Concurrency, Duration, Rate, Retry
     from nbflow.watch.run import Run
 
 __all__ = ["Enqueue", "JobDecorator", "JobFunction", "job"]
@@ -113,6 +113,8 @@ def job(
     retry: Retry | None = None,
     timeout: Duration | None = None,
     priority: int = 0,
+    concurrency: Concurrency | None = None,
+    rate: Rate | None = None,
     doc: str | None = None,
 ) -> JobDecorator: ...
 def job(function: Callable[..., Any] | None = None, /, *, name: str | None = None, **keywords: Any) -> Any:

@@ -42,12 +42,14 @@ class _Check:
             (rf"{self.space}:gone:(.+)", self._gone),
             (rf"{self.space}:(dying|dust|retire)", self._going),
             (
-                rf"{self.space}:(flows|queues|format|place|workers|runs:\w+|flows:[^:]+|wake:.+|prio|prio:.+|paused)",
+                rf"{self.space}:(flows|queues|format|place|workers|runs:\w+|flows:[^:]+|wake:.+|prio|prio:.+|paused|seats)",
                 self._index,
             ),
             (rf"{self.space}:versions:([^:]+)", self._versions),
             (rf"{self.space}:published", self._published),
             (rf"{self.space}:slices", self._slices),
+            (rf"{self.space}:limit:([cr]):.+", self._limit),
+            (rf"{self.space}:(lines|aside):([cr]:.+)", self._line),
             (rf"{self.space}:timers", self._timers),
             (rf"{self.space}:artifact:(.+)", self._artifact),
             (r"rq:job:(.+)", self._job),
@@ -145,12 +147,37 @@ class _Check:
         gone = sorted(run for run in runs if self._status(run) is None)
         return f"it names {gone}" if gone else ""
 
+    def _limit(self, key: str, kind: str) -> str:
+        """What counts is a lease, or a start of not long ago."""
+        if kind == "r":
+            return "" if self.text.ttl(key) >= 0 else "nothing takes it away"
+        gone = [one for one in self.text.smembers(key) if not self._is_held(*one.rsplit(":", 1))]
+        return f"it counts {gone}" if gone else ""
+
+    def _is_held(self, job: str, lease: str) -> bool:
+        worker, held = self.text.hmget(self.keys.rq_job(job), "worker_name", "lease")
+        return held == lease and bool(
+            self.text.sismember(f"{self.keys.rq_worker(worker)}:executions", f"{job}:{lease}")
+        )
+
+    def _line(self, key: str, kind: str, limit: str) -> str:
+        if kind == "lines":
+            lost = [
+                queue
+                for queue in self.text.hkeys(key)
+                if not self.text.exists(f"{self.keys.namespace}:aside:{limit}:{queue}")
+            ]
+            return f"it names {lost}" if lost else ""
+        gone = [job for job in self.text.zrange(key, 0, -1) if not self.text.exists(self.keys.rq_job(job))]
+        return f"it names {gone}" if gone else ""
+
     def _timers(self, key: str) -> str:
         """A start or a deadline is of a run that has not ended, a retry of a job."""
         wrong: list[str] = []
         for entry in self.text.zrange(key, 0, -1):
             kind, _, of = entry.partition(" ")
-            known = self.text.exists(self.keys.rq_job(of)) if kind == "retry" else self._status(of) == "running"
+            is_job = kind == "retry" and self.text.exists(self.keys.rq_job(of))
+            known = is_job or kind == "rate" or self._status(of) == "running"
             wrong += [] if known else [entry]
         return f"it names {wrong}" if wrong else ""
 

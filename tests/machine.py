@@ -57,7 +57,7 @@ class Machine:
 
     def claim(self, worker: str = "w", was: str = "idle") -> Claimed | None:
         self.leases += 1
-        reply, _ = self.store.run_script(
+        reply, *_ = self.store.run_script(
             "claim", keys=[self.store.keys.rq_queue(q) for q in self.queues], worker=worker, next=self.leases, was=was
         )
         return self._claimed(reply, worker, self.leases)
@@ -75,7 +75,7 @@ class Machine:
         data = data or (
             '{"result":null}' if outcome == "completed" else '{"error":"E: boom","traceback":"","reason":"error"}'
         )
-        status, reply, _ = self.store.run_script(
+        status, reply, *_ = self.store.run_script(
             "settle", *(emits or []), keys=[self.store.keys.rq_queue(q) for q in self.queues], worker=task.worker,
             want="1" if want else "0", job=task.job, lease=task.lease, next=self.leases, run=task.run, task=task.task,
             attempt=task.attempt, queue=task.queue, long="0", outcome=outcome, data=data,

@@ -14,10 +14,11 @@ from nbflow.define.forms import subscriptions_of
 from nbflow.errors import DefinitionError, nearest
 from nbflow.model.definition import is_topic_name
 from nbflow.model.ids import is_queue_name, is_step_name
-from nbflow.model.policy import LONGEST_S, Duration, Retry, seconds
+from nbflow.model.policy import LONGEST_S, Concurrency, Duration, Rate, Retry, seconds
 
 __all__ = [
     "checked_choice",
+    "checked_concurrency",
     "checked_count",
     "checked_delay",
     "checked_emits",
@@ -25,6 +26,7 @@ __all__ = [
     "checked_name",
     "checked_priority",
     "checked_queue",
+    "checked_rate",
     "checked_retention",
     "checked_retry",
     "checked_timeout",
@@ -137,6 +139,20 @@ def checked_retry(step: str, retry: Retry | None) -> Retry | None:
         message = f"The retry= of step {step!r} is {retry!r}, which is no policy."
         raise DefinitionError(message, hint="Write retry=Retry(3, backoff=2.0).")
     return retry
+
+
+def checked_concurrency(what: str, concurrency: Concurrency | None) -> Concurrency | None:
+    if concurrency is not None and not isinstance(concurrency, Concurrency):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"The concurrency= of {what} is {concurrency!r}, which is no limit."
+        raise DefinitionError(message, hint="Write concurrency=Concurrency(4), or Concurrency(1, key='customer.id').")
+    return concurrency
+
+
+def checked_rate(step: str, rate: Rate | None) -> Rate | None:
+    if rate is not None and not isinstance(rate, Rate):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"The rate= of step {step!r} is {rate!r}, which is no rate."
+        raise DefinitionError(message, hint="Write rate=Rate(10, '1s').")
+    return rate
 
 
 def checked_timeout(step: str, timeout: Duration) -> float:

@@ -11,19 +11,22 @@ from typing import Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
 
 from nbflow.define import registry
 from nbflow.define.checked import (
+    checked_concurrency,
     checked_emits,
     checked_name,
     checked_priority,
     checked_queue,
+    checked_rate,
     checked_retry,
     checked_timeout,
     first_line,
 )
 from nbflow.define.forms import Subscription, resolve, subscriptions_of
+from nbflow.define.limits import check_limit_key
 from nbflow.define.registry import CellId
 from nbflow.errors import DefinitionError, nearest
 from nbflow.model.definition import StepSpec
-from nbflow.model.policy import Duration, Retry
+from nbflow.model.policy import Concurrency, Duration, Rate, Retry
 
 __all__ = ["EntryKeywords", "StepDeclaration", "StepDecorator", "StepFunction", "StepKeywords", "decorator"]
 
@@ -42,6 +45,8 @@ class EntryKeywords(TypedDict, total=False):
     retry: Retry | None
     timeout: Duration | None
     priority: int
+    concurrency: Concurrency | None
+    rate: Rate | None
 
 
 class StepKeywords(EntryKeywords, total=False):
@@ -65,6 +70,8 @@ class StepDeclaration:
     retry: Retry | None = None
     timeout_s: float | None = None
     priority: int = 0
+    concurrency: Concurrency | None = None
+    rate: Rate | None = None
     cell: CellId | None = None
 
     @property
@@ -146,6 +153,8 @@ def _declare(
         retry=checked_retry(called, keywords.get("retry")),
         timeout_s=None if timeout is None else checked_timeout(called, timeout),
         priority=checked_priority(f"The priority of step {called!r}", keywords.get("priority", 0)),
+        concurrency=checked_concurrency(f"step {called!r}", keywords.get("concurrency")),
+        rate=checked_rate(called, keywords.get("rate")),
         cell=registry.here(),
     )
 
@@ -154,7 +163,9 @@ def _check_function(declaration: StepDeclaration) -> None:
     """What no later cell can cure: parameters that can never be bound."""
     from nbflow.define.signature import check_binding  # noqa: PLC0415 - loads pydantic
 
-    check_binding(declaration.function, resolve(declaration.subscriptions, ()))
+    terms = resolve(declaration.subscriptions, ())
+    check_binding(declaration.function, terms)
+    check_limit_key(declaration.name, terms, declaration.concurrency)
 
 
 def _mark(function: Any, declarations: Sequence[StepDeclaration]) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast
 from nbflow.define import registry
 from nbflow.define.checked import (
     checked_choice,
+    checked_concurrency,
     checked_count,
     checked_flow,
     checked_queue,
@@ -31,7 +32,7 @@ from nbflow.define.graph import build_graph
 from nbflow.define.registry import FlowRecord, FlowSettings
 from nbflow.errors import DefinitionError, nearest
 from nbflow.model.definition import MAX_TASKS, FlowSpec
-from nbflow.model.policy import Duration, seconds
+from nbflow.model.policy import Concurrency, Duration, seconds
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -53,6 +54,7 @@ class FlowDefinition:
     A run ends as failed, and what is unfinished of it is canceled, at the first final failure of a step that nobody
     answers for with `on_failure="cancel"`, when it has taken longer than `deadline`, and when its maps have made more
     than `max_tasks` tasks. An ended run is kept for `retention`, or for ever with "never"; else as NBFLOW_RETENTION says.
+    `concurrency` bounds how many of its tasks run at once, over all runs.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class FlowDefinition:
         deadline: Duration | None = None,
         max_tasks: int = MAX_TASKS,
         retention: Duration | None = None,
+        concurrency: Concurrency | None = None,
     ) -> None:
         self.name = checked_flow(name)
         self._input: FlowInput | None = None
@@ -76,6 +79,7 @@ class FlowDefinition:
                 None if deadline is None else seconds(deadline, "The deadline of a flow"),
                 checked_count("max_tasks", max_tasks),
                 checked_retention(retention),
+                checked_concurrency(f"flow {name!r}", concurrency),
             )
         )
         self._record.handle = self

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nbflow.define.graph import cycles
+from nbflow.define.limits import limits_of
 from nbflow.model.definition import FlowSpec, Form, StepSpec, Term, failed_topic, spread_topic, step_topic
 from nbflow.model.policy import seconds
 
@@ -129,7 +130,9 @@ def compile_plan(flow: FlowSpec) -> Plan:
         table[f"on:{topic}"] = entry
     table["kept"] = _kept(flow, topics)
     for position, step in enumerate(flow.steps):
-        table[f"step:{step.name}"] = _step(wiring, step, position, watched, topics)
+        limits = limits_of(flow, step)
+        lim = {"lim": limits} if limits else {}
+        table[f"step:{step.name}"] = lim | _step(wiring, step, position, watched, topics)
         table[f"from:{step.name}"] = list(dict.fromkeys(wiring.before(step)))
     for i in sorted(set(wiring.cycle_of.values())):
         members = [name for name, number in wiring.cycle_of.items() if number == i]

@@ -17,6 +17,7 @@ from nbflow.define.forms import resolve
 from nbflow.define.graph import Wiring
 from nbflow.errors import DefinitionError, StepNameTaken, UnknownFlow, nearest
 from nbflow.model.definition import MAX_TASKS, FlowSpec, StepSpec
+from nbflow.model.policy import Concurrency
 
 if TYPE_CHECKING:
     from nbflow.define.declaration import StepDeclaration
@@ -69,6 +70,7 @@ class FlowSettings:
     deadline_s: float | None = None
     max_tasks: int = MAX_TASKS
     retention_s: float | None = None
+    concurrency: Concurrency | None = None
 
 
 class FlowRecord:
@@ -161,6 +163,7 @@ class FlowRecord:
             deadline_s=chosen.deadline_s,
             retention_s=chosen.retention_s,
             max_tasks=chosen.max_tasks,
+            concurrency=chosen.concurrency,
         )
 
     def _refuse_other_cell(self, old: StepDeclaration, new: StepDeclaration) -> None:
@@ -184,6 +187,8 @@ def _step_spec(step: StepDeclaration, mapped: set[str], queue: str) -> StepSpec:
         retry=step.retry,
         timeout_s=step.timeout_s,
         priority=step.priority,
+        concurrency=step.concurrency,
+        rate=step.rate,
     )
 
 

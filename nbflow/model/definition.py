@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nbflow.model.policy import Retry
+from nbflow.model.policy import Concurrency, Rate, Retry
 
 __all__ = [
     "FlowSpec",
@@ -63,6 +63,8 @@ class StepSpec:
     retry: Retry | None = None
     timeout_s: float | None = None
     priority: int = 0
+    concurrency: Concurrency | None = None
+    rate: Rate | None = None
 
     @property
     def is_entry(self) -> bool:
@@ -82,7 +84,7 @@ class StepSpec:
 class FlowSpec:
     """A flow as the engine knows it. `steps` are in the order of their definition. `on_failure` is `continue` or `cancel`;
     passing `deadline_s` or `max_tasks` (tasks of mapped steps) ends a run as failed. An ended run is kept for `retention_s`
-    (infinity: for ever; None: as the settings say)."""
+    (infinity: for ever; None: as the settings say). At most `concurrency.n` of its tasks run at once, over all runs."""
 
     name: str
     steps: tuple[StepSpec, ...]
@@ -91,6 +93,7 @@ class FlowSpec:
     deadline_s: float | None = None
     max_tasks: int = MAX_TASKS
     retention_s: float | None = None
+    concurrency: Concurrency | None = None
 
     def step(self, name: str) -> StepSpec:
         return next(step for step in self.steps if step.name == name)

@@ -1,4 +1,5 @@
-"""How a step is tried again and how long it may take, as frozen data. Nothing waits or sleeps here."""
+"""How a step is tried again, how long it may take, and how many of its tasks may run at once, as frozen data. Nothing
+waits or sleeps here."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 
 from nbflow.errors import DefinitionError
 
-__all__ = ["LONGEST_S", "Duration", "Retry", "RetryLater", "seconds"]
+__all__ = ["LONGEST_S", "Concurrency", "Duration", "Rate", "Retry", "RetryLater", "seconds"]
 
 Duration = float | timedelta | str
 """Seconds, a timedelta, or text such as `"500ms"`, `"30s"`, `"15m"`, `"2h"`, `"1d"`, `"1h30m"`."""
@@ -101,3 +102,50 @@ def _matches(which: Which, error: BaseException) -> bool:
     if isinstance(which, tuple | type):
         return isinstance(error, which)
     return bool(which(error))
+
+
+MOST_AT_ONCE = 10_000
+_KEY = re.compile(r"[^\s.,]+(\.[^\s.,]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """At most `n` tasks at once, over all runs of the flow: of a step, or of the whole flow.
+
+    With a `key`, a dotted field of a payload that the step receives (of a flow: of its input), at most n for each value
+    of that field: `Concurrency(1, key="customer.id")`.
+    """
+
+    n: int
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_count("Concurrency", self.n)
+        if self.key is not None and (not isinstance(self.key, str) or not _KEY.fullmatch(self.key)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DefinitionError(
+                f"Concurrency(key={self.key!r}) names no field.", hint="Write a dotted field, such as 'customer.id'."
+            )
+
+    @property
+    def path(self) -> list[str]:
+        """The key in parts."""
+        return self.key.split(".") if self.key else []
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `n` starts of a step's tasks within any time of the length `per`, over all runs of the flow. Every start
+    counts, of a retry too."""
+
+    n: int
+    per: Duration = 1.0
+
+    def __post_init__(self) -> None:
+        _check_count("Rate", self.n)
+        if seconds(self.per, "Rate(per=…)") < 0.001:
+            raise DefinitionError(f"Rate(per={self.per!r}) is too short.", hint="Give at least a millisecond.")
+
+
+def _check_count(what: str, n: int) -> None:
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST_AT_ONCE:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DefinitionError(f"{what}({n!r}) is not possible.", hint=f"Give a whole number from 1 to {MOST_AT_ONCE}.")

@@ -6,6 +6,8 @@
     --! args: worker want job *emits
     --! reply: …
 
+A part begins with `--! on: …` if it stands on other parts that nobody else names.
+
 Names in the header become Lua locals (a starred one takes the rest) and the only names a caller can pass, so nobody
 counts positions. Scripts are addressed by the digest of their text: two releases work side by side.
 """
@@ -72,7 +74,7 @@ def load_script(name: str, keys: Keys) -> Script:
         [
             _shebang(name),
             f"local P, RQ, QP, DATA = {_quoted(keys.namespace)}, {_quoted(RQ)}, {_quoted(keys.queue_prefix)}, {_quoted(STOCK_JOB_DATA)}",
-            *(_read(f"parts/{part}") for part in header["uses"].split()),
+            *(_read(f"parts/{part}") for part in _parts(header["uses"])),
             _locals(args, rest),
             f"local {starred_keys[1:]} = KEYS" if starred_keys else "",
             body,
@@ -96,6 +98,11 @@ def _shebang(name: str) -> str:
 @cache
 def _read(name: str) -> str:
     return (_LUA / f"{name}.lua").read_text("utf-8")
+
+
+def _parts(uses: str) -> list[str]:
+    """The parts in their order, each after those that it says it stands on."""
+    return [name for part in uses.split() for name in (*_header(_read(f"parts/{part}")).get("on", "").split(), part)]
 
 
 def _header(body: str) -> dict[str, str]:

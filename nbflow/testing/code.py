@@ -11,6 +11,7 @@ from typing import Any
 
 from nbflow.define.bundle import make_bundle
 from nbflow.define.flow import FlowDefinition
+from nbflow.define.limits import limits_of
 from nbflow.define.lint import check_startable
 from nbflow.define.plan import compile_plan, routes
 from nbflow.define.world import World
@@ -24,6 +25,7 @@ from nbflow.picture.flow_picture import picture_of
 from nbflow.settings import settings
 from nbflow.testing.decisions import Decisions, Task
 from nbflow.testing.graph import Graph
+from nbflow.testing.limits import Limit
 from nbflow.worker.context import Context
 from nbflow.worker.execute import Executor
 from nbflow.worker.interrupts import Guard
@@ -47,7 +49,7 @@ class Order:
     signature: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Execution:
     """An attempt of a task that waits, or is under way; then `ending` is how it will end."""
 
@@ -55,6 +57,7 @@ class Execution:
     attempt: int = 1
     recovered: int = 0
     ending: Ending | None = None
+    limits: tuple[Limit, ...] = ()
 
 
 class Code:
@@ -74,6 +77,7 @@ class Code:
         self.codec = Codec(types=self.bundle.types, signer=self._signer, artifacts=self._artifacts, open_pickles=True)
         self._reads = _Reads(self.bundle.blob)
         self.executor = _Executor(self._reads, self._signer, self._artifacts)
+        self.limits = {step.name: limits_of(self.spec, step) for step in self.spec.steps}
         self._picture = picture_of(self.spec).to_json()
 
     @cached_property

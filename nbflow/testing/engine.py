@@ -11,7 +11,7 @@ import bisect
 import heapq
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from nbflow.model.definition import failed_topic
 from nbflow.model.ids import index_for_people
 from nbflow.testing.code import Code, Execution, Order
 from nbflow.testing.decisions import Decisions, Task
+from nbflow.testing.limits import Limit, Limits, value_in
 from nbflow.testing.port import Output, TaskPort, TimeLimit
 from nbflow.testing.record import Record
 from nbflow.worker.task import Ending
@@ -80,7 +81,7 @@ class Engine:
         self._errors: dict[str, dict[str, Any]] = {}
         self._told_skips = 0
         self._ended = False
-        self._output, self._limit = Output(), TimeLimit()
+        self._output, self._limit, self._limits = Output(), TimeLimit(), Limits()
 
     def run(self) -> None:
         """Do all of it."""
@@ -89,8 +90,10 @@ class Engine:
             self._launch()
             moves: dict[str, Callable[[int], None]] = {"settle": self._settle, "start": self._start, "jump": self._jump}
             while not self._ended:
-                what, which = self._chance.pick(len(self._held), len(self._ready), len(self._timers))
-                moves[what](which)
+                ready, due_ms = self._who_may_start()
+                later = len(self._timers) + (due_ms is not None)
+                what, which = self._chance.pick(len(self._held), len(ready), later)
+                moves[what](ready[which] if what == "start" else due_ms or 0 if what == "jump" else which)
 
     def _launch(self) -> None:
         self._record.add("flow.start", data=self._code.start(self._order))
@@ -101,8 +104,37 @@ class Engine:
 
     # -- an execution -----------------------------------------------------------------------------------------------
 
+    def _who_may_start(self) -> tuple[Sequence[int], int | None]:
+        """Which of the ready ones; and when a rate has room for another, if nothing else keeps that. Of those with the same
+        limits only the first may."""
+        if not any(self._code.limits.values()):
+            return range(len(self._ready)), None
+        may, due, now_ms = list[int](), list[int](), self._clock.now_ms
+        seen = set[tuple[Limit, ...]]()
+        for number, execution in enumerate(self._ready):
+            if not execution.limits or execution.limits not in seen:
+                seen.add(execution.limits)
+                when = self._limits.due_ms(execution.limits, now_ms)
+                (may if when == now_ms else due).extend([number] if when == now_ms else [when] if when else [])
+        return may, min(due, default=None)
+
+    def _limits_of(self, task: Task) -> tuple[Limit, ...]:
+        found: list[Limit] = []
+        for name, n, ms, *where in self._code.limits[task.step]:
+            key = f":{value_in(self._payload(task, *where[0]), where[1])}" if where else ""
+            found.append(Limit(name + key, n, ms))
+        return tuple(found)
+
+    def _payload(self, task: Task, kind: str, topic: str = "") -> str:
+        """As the plan names it: the input, the payload of the task's index, or the first of a topic."""
+        emitted = self._decisions.topics[topic].emitted if topic else {}
+        if kind == "i":
+            return self._order.text
+        return emitted[task.index] if kind == "e" else next(iter(emitted.values()), "null")
+
     def _start(self, which: int) -> None:
         execution = self._ready.pop(which)
+        self._limits.start(execution, execution.limits, self._clock.now_ms)
         payloads = self._payloads(execution.task)
         data: dict[str, Any] = {"worker": _WORKER, **_preview(payloads)}
         if execution.recovered:
@@ -149,6 +181,7 @@ class Engine:
     def _lose(self, execution: Execution) -> None:
         """The worker is gone: the task goes back to the front, or fails for good."""
         execution.ending = None
+        self._limits.end(execution, execution.limits)
         if execution.recovered < MAX_RECOVERIES:
             execution.recovered += 1
             told = {"recovered": execution.recovered, "cause": _CAUSE}
@@ -171,6 +204,7 @@ class Engine:
 
     def _settle(self, which: int) -> None:
         execution = self._held.pop(which)
+        self._limits.end(execution, execution.limits)
         ending, task = execution.ending, execution.task
         assert ending is not None
         data = json.loads(ending.data)
@@ -228,6 +262,7 @@ class Engine:
     def _queue_task(self, execution: Execution, because: list[str]) -> None:
         key = self._keys.get(execution.task)
         named = {} if key is None else {"key": key}
+        execution.limits = self._limits_of(execution.task)
         self._tell("step.queued", execution, {**self._queue(execution), "because": because, **named})
         bisect.insort_right(self._ready, execution, key=self._rank)
 
@@ -243,7 +278,10 @@ class Engine:
     def _later(self, delay_ms: int, execution: Execution | None) -> None:
         heapq.heappush(self._timers, (self._clock.now_ms + delay_ms, len(self._record.events), execution))
 
-    def _jump(self, _: int) -> None:
+    def _jump(self, rate_due_ms: int) -> None:
+        if rate_due_ms and (not self._timers or rate_due_ms <= self._timers[0][0]):
+            self._clock.jump(rate_due_ms)
+            return
         if not self._timers:
             raise InternalError(f"The run of {self._code.spec.name!r} cannot go on, and has not ended.")
         due_ms, _, execution = heapq.heappop(self._timers)

@@ -32,6 +32,7 @@ __all__ = ["execute"]
 
 LEASE = 1
 """A stock worker holds one job at a time; its lease is told apart by the job."""
+GLANCE_S = 0.25
 
 
 def execute() -> None:
@@ -51,7 +52,9 @@ def execute() -> None:
         upload(wire.call, scripts)
         wire.on_open = lambda opened: upload(opened.call, scripts)
         worker = current.worker_name or ""
-        reply = wire.ask(*scripts["adopt"].command(worker=worker, job=current.id, lease=LEASE))
+        adopt = scripts["adopt"].command(worker=worker, job=current.id, lease=LEASE)
+        while (reply := wire.ask(*adopt)) == b"WAIT":  # a limit is used up: it waits, with its task
+            time.sleep(GLANCE_S)
         if reply:
             _execute(job_from_reply(reply), worker, _Place(wire, keys, scripts, chosen.secret_bytes, chosen.artifacts))
     finally:

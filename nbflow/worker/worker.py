@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import rq
@@ -200,10 +201,11 @@ class FlowWorker(rq.SimpleWorker):
             self.name, "0" if self._stopping else "1", job.id, lease, self._lease, job.run, job.task, job.attempt, job.queue,
             "1" if took_ns > BEAT_NS else "0", ended.outcome, ended.data, *ended.emits,
         )  # fmt: skip
-        status, reply, slices = self._ask(command)
+        status, reply, slices, *due_ms = self._ask(command)
+        self._tick_in(*due_ms)
         self._holds = False
         if ended.delay_ms is not None:
-            self._due = min(self._due, time.monotonic() + ended.delay_ms / 1000)
+            self._tick_in(ended.delay_ms)
         if slices and not self._stopping:
             self._slice()
         self._tick_if_due()
@@ -214,13 +216,14 @@ class FlowWorker(rq.SimpleWorker):
     def _claim(self, was: str) -> list[bytes | None] | None:
         """The next task; what is left to be sliced is sliced on the way, until there is a task or nothing of either."""
         while True:
-            reply, slices = self._claim_once(was)
+            reply, slices, *due_ms = self._claim_once(was)
+            self._tick_in(*due_ms)
             if slices:
                 self._slice()
             if reply is not None or not slices or self._stopping:
                 return reply
 
-    def _claim_once(self, was: str) -> tuple[list[bytes | None] | None, int]:
+    def _claim_once(self, was: str) -> Sequence[Any]:
         self._lease += 1
         named = {"worker": self.name, "next": self._lease}
         claim = self.scripts["claim"]
@@ -263,6 +266,11 @@ class FlowWorker(rq.SimpleWorker):
         """How long to wait for a token: not beyond what is due by then. (0 would be for ever.)"""
         longest = WAIT_ALL_S if self._all_queues else WAIT_S
         return max(0.001, min(longest, self._due - time.monotonic()))
+
+    def _tick_in(self, ms: int | None = None) -> None:
+        """What this worker put off is due then: an attempt, or a task for which a rate has no room."""
+        if ms is not None:
+            self._due = min(self._due, time.monotonic() + ms / 1000)
 
     def _tick_if_due(self) -> None:
         """The supervisor ticks once a second; what this worker itself put off is due to the millisecond."""

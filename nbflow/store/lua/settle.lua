@@ -2,20 +2,25 @@
 --! uses: event job closing cancel advance
 --! keys: *queues
 --! args: worker want job lease next run task attempt queue long outcome data *emits
---! reply: {'OK', job or false, slices 0|1} | {'AGAIN', job or false, slices} settled before, taken from us or canceled; what we hold now | {'STALE', false, 0} this worker was given up
+--! reply: {'OK', job or false, slices 0|1, ms or nothing} as of claim | {'AGAIN', job or false, slices} settled before, taken from us or canceled; what we hold now | {'STALE', false, 0} this worker was given up
 -- outcome: completed | failed | retry (data has delay, in ms, and nextAttempt). long: '1' if a beat may have written RQ's records of the task. May be sent again when its answer got lost.
 if call('SREM', RQ..':worker:'..worker..':executions', job..':'..lease) == 0 then          -- the fence
   if call('EXISTS', RQ..':worker:'..worker) == 0 then return {'STALE', false, 0} end
   return {'AGAIN', held(worker, next), call('EXISTS', P..':slices')}
 end
 take(run)
-if status ~= 'running' then return {'AGAIN', held(worker, next), call('EXISTS', P..':slices')} end          -- canceled; a slice removes the task
+if status ~= 'running' then
+  limits.free(job, lease, call('HGET', RQ..':job:'..job, 'lim') or '')
+  return {'AGAIN', held(worker, next), call('EXISTS', P..':slices')}                          -- canceled; a slice removes the task
+end
+local step = string.match(task, '^[^%[]+')
+local p = plan_of('step:'..step)
+local lim = p and p.lim and (call('HGET', RQ..':job:'..job, 'lim') or limits.text_of(task))
 local key = outcome == 'retry' and call('HGET', RQ..':job:'..job, 'key')
 call('DEL', RQ..':job:'..job)
 call('SREM', P..':open:'..run, job)
 if long == '1' then drop_records(job, lease, queue) end
-local step = string.match(task, '^[^%[]+')
-local p = plan_of('step:'..step)
+if lim then limits.free(job, lease, lim) end
 event(run, 'step.'..outcome, task, attempt, data)
 if outcome == 'retry' then
   local ok, again = pcall(cjson.decode, data)
@@ -32,4 +37,4 @@ local got = false
 if mine and mine.job then got = lease_out(mine.job, worker, next, mine.fields)
 elseif want == '1' then got = claim_next(worker, queues, next, 'busy')
 else call('HSET', RQ..':worker:'..worker, 'state', 'idle') end
-return {'OK', got, call('EXISTS', P..':slices')}
+return {'OK', got, call('EXISTS', P..':slices'), limits.due}

@@ -12,6 +12,7 @@ for _, entry in ipairs(call('ZRANGEBYSCORE', P..':timers', '-inf', now, 'LIMIT',
   local kind, what = string.match(entry, '^(%S+) (.+)$')
   if kind == 'retry' then try_now(what)
   elseif kind == 'start' then start_now(what)
+  elseif kind == 'rate' then limits.call(what)
   elseif kind == 'deadline' then
     take(what)
     if status == 'running' then doomed = {'deadline'} end_now() end

@@ -85,7 +85,7 @@ local function put(s, p, index, at, mine)                             -- one job
   local key = p.key and call('HGET', P..':keys:'..run, task)
   local queue = queue_of_run or p.queue
   local job = make_job(run, task, 1, queue, because_of(s, p), key, at)
-  if mine and not mine.job and queue == mine.queue and call('LLEN', queue_key(queue)) == 0 then
+  if mine and not mine.job and not p.lim and queue == mine.queue and call('LLEN', queue_key(queue)) == 0 then
     mine.job, mine.fields = job, {run, task, '1', QP..queue, key, false}
     return nil
   end

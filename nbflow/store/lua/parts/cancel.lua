@@ -20,7 +20,7 @@ local function cancel_slice(id)
   local searched = {}
   for _, job in ipairs(call('SPOP', P..':open:'..id, 500)) do
     local jk = RQ..':job:'..job
-    local f = call('HMGET', jk, 'task', 'attempt', 'status', 'worker_name', 'lease', 'origin', 'rank')
+    local f = call('HMGET', jk, 'task', 'attempt', 'status', 'worker_name', 'lease', 'origin', 'rank', 'lim')
     if f[3] == 'started' then
       call('SREM', RQ..':worker:'..f[4]..':executions', job..':'..f[5])
       drop_records(job, f[5], string.sub(f[6], #QP + 1))
@@ -31,6 +31,10 @@ local function cancel_slice(id)
       local beside = f[7] and call('ZREM', prio_key(queue), job) == 1
       if not beside and (f[7] or call('LLEN', queue_key(queue)) <= 1000) then call('LREM', queue_key(queue), 1, job) end
       searched[queue] = true
+    end
+    if f[8] then
+      local queue = string.sub(f[6], #QP + 1)
+      if f[3] == 'started' then limits.free(job, f[5], f[8]) else limits.leave(job, queue, f[8]) end
     end
     call('ZREM', P..':timers', 'retry '..job)
     call('DEL', jk)

@@ -37,6 +37,8 @@ priority_of = function(task)
   return priority_of_run or p and p.priority or 0
 end
 
+limits.text_of = function(task) return limits.text(run, task, plan_of('step:'..string.match(task, '^[^%[]+'))) end
+
 local function get(f) return call('HGET', rk, f) end
 local function num(f) return tonumber(call('HGET', rk, f) or '0') end
 local function set(f) call('HSET', rk, f, 1) end

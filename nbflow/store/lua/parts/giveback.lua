@@ -50,7 +50,8 @@ local function give_back(worker, cause)
   for _, ex in ipairs(call('SMEMBERS', wk..':executions')) do
     local job, lease = string.match(ex, '^(.-):(.+)$')
     local jk = RQ..':job:'..job
-    local f = call('HMGET', jk, 'run', 'task', 'attempt', 'origin', 'lease', 'recovered', 'key', 'rank')
+    local f = call('HMGET', jk, 'run', 'task', 'attempt', 'origin', 'lease', 'recovered', 'key', 'rank', 'lim')
+    if f[9] then limits.free(job, lease, f[9]) end
     if f[5] == lease and call('HGET', P..':run:'..f[1], 'status') == 'running' then                 -- else a slice of its cancel removes it
       local queue = string.sub(f[4], #QP + 1)
       drop_records(job, lease, queue)

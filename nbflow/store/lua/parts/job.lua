@@ -1,3 +1,4 @@
+--! on: limits
 -- A task's RQ job: made, woken for, leased, read for its worker. A job names data only, nothing importable.
 -- What a worker holds is the member <job>:<lease> in RQ's own set of its executions; removing it is the fence.
 local function wake(queue)                                            -- a token for one idle worker; never more than 64
@@ -50,16 +51,25 @@ local function put_back(queue, job, rank)                             -- among t
   lift(queue)
 end
 
-local function push_front(queue, job)                                 -- before all others but those that were lifted
+local function push_front(queue, job, stays_before)                   -- before all others but those that were lifted
   local qk, i = queue_key(queue), 0
   local head = call('LINDEX', qk, 0)
-  while head and rank_of(head) < 0 do
+  while head and (rank_of(head) < 0 or stays_before and i < 20 and stays_before(head)) do
     i = i + 1
     head = call('LINDEX', qk, i)
   end
   if i == 0 then call('LPUSH', qk, job)
   elseif head then call('LINSERT', qk, 'BEFORE', head, job)
   else call('RPUSH', qk, job) end
+end
+
+function limits.push(queue, job, rank, seat)                          -- the job that was called; an older one that was called stays before it
+  local function is_older(other)
+    local f = call('HMGET', RQ..':job:'..other, 'line', 'seat')
+    return f[1] and tonumber(f[2]) < tonumber(seat)
+  end
+  if rank then put_back(queue, job, rank) else push_front(queue, job, is_older) end
+  wake(queue)
 end
 
 local function job_id(run, task, attempt)
@@ -76,6 +86,8 @@ local function job_hash(run, task, attempt, queue, key, at)             -- the j
   if key then call('HSET', RQ..':job:'..job, 'key', key) end
   local priority = priority_of(task)
   if priority ~= 0 then call('HSET', RQ..':job:'..job, 'priority', priority) end
+  local lim = limits.text_of(task)
+  if lim then call('HSET', RQ..':job:'..job, 'lim', lim, 'seat', call('INCR', P..':seats')) end
   call('SADD', P..':open:'..run, job)
   return job
 end
@@ -102,10 +114,11 @@ local function try_later(run, task, attempt, queue, key, delay_ms)      -- the n
 end
 
 local function try_now(job)                                             -- its time has come; nothing if it was canceled meanwhile
-  local f = call('HMGET', RQ..':job:'..job, 'run', 'task', 'attempt', 'origin', 'key', 'status', 'priority')
+  local f = call('HMGET', RQ..':job:'..job, 'run', 'task', 'attempt', 'origin', 'key', 'status', 'priority', 'lim')
   if f[6] ~= 'scheduled' then return end
   local queue = string.sub(f[4], #QP + 1)
   call('HSET', RQ..':job:'..job, 'status', 'queued', 'enqueued_at', iso())
+  if f[8] then call('HSET', RQ..':job:'..job, 'seat', call('INCR', P..':seats')) end
   push_job(queue, job, tonumber(f[7] or '0'))
   event(f[1], 'step.queued', f[2], f[3], '{"queue":"'..queue..'","because":["retry"]'..(f[5] and ',"key":'..cjson.encode(f[5]) or '')..'}')
   wake(queue)
@@ -146,6 +159,7 @@ local function preview(shown)                                         -- what th
 end
 
 local function lease_out(job, worker, lease, f)
+  if f[10] then limits.take(job, lease, string.sub(f[4], #QP + 1), f[10]) end
   call('HSET', RQ..':job:'..job, 'status', 'started', 'worker_name', worker, 'lease', lease)
   call('SADD', RQ..':worker:'..worker..':executions', job..':'..lease)
   local out, shown = offer(job, f)
@@ -153,7 +167,7 @@ local function lease_out(job, worker, lease, f)
   return out
 end
 
-local JOB_FIELDS = {'run', 'task', 'attempt', 'origin', 'key', 'recovered', 'status', 'ns', 'rank'}
+local JOB_FIELDS = {'run', 'task', 'attempt', 'origin', 'key', 'recovered', 'status', 'ns', 'rank', 'lim'}
 
 local function held(worker, lease)                                    -- the answer got lost: what this worker holds by this lease, or false
   for _, ex in ipairs(call('SMEMBERS', RQ..':worker:'..worker..':executions')) do
@@ -190,8 +204,12 @@ local function take_next(queue, qk, passed)
     end
     local f = call('HMGET', RQ..':job:'..job, unpack(JOB_FIELDS))
     if waits(job, f) then
-      if beside or not comes_too_early(qk, f) then lift(queue) return job, f, passed end
-      call('ZADD', prio_key(queue), f[9], job)
+      if not beside and comes_too_early(qk, f) then call('ZADD', prio_key(queue), f[9], job)
+      elseif not f[10] or limits.admit(job, queue, f[10]) then lift(queue) return job, f, passed
+      else
+        lift(queue)
+        left = left and call('LLEN', qk)
+      end
     elseif f[7] and f[8] ~= P then
       left = left or call('LLEN', qk)
       call('RPUSH', qk, job)

@@ -1,0 +1,206 @@
+"""Limits against a plain model: whatever is launched, claimed, ended, lost and canceled in between, no limit is passed, no
+task waits that may start, and of equals the best comes first. And nothing is left of it at the end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbflow.model.definition import FlowSpec
+from nbflow.model.policy import Concurrency, Rate
+from nbflow.store.connect import Store
+from nbflow.testing.limits import Limit, Limits
+from tests.graphs import flow, step
+from tests.leaks import leaks
+from tests.machine import Claimed, Machine
+from tests.property.profiles import examples
+
+HOUR_MS = 3_600_000
+QUEUES = ("one", "two")
+CONCURRENCIES = st.sampled_from(
+    [None, Concurrency(1), Concurrency(2), Concurrency(1, key="k"), Concurrency(2, key="k")]
+)
+RATES = st.sampled_from([None, None, Rate(1, "1h"), Rate(3, "1h")])
+STEPS = st.tuples(CONCURRENCIES, RATES, st.sampled_from(QUEUES), st.sampled_from([0, 0, 0, 5, -5]))
+LAUNCH = st.tuples(st.just("launch"), st.integers(0, 2))
+DEEDS = st.tuples(
+    st.sampled_from([*["claim"] * 5, *["end"] * 3, "retry", "give back", "cancel", "time"]), st.integers(0, 9)
+)
+
+
+@dataclass
+class Waiting:
+    queue: str
+    limits: tuple[Limit, ...]
+    rank: tuple[int, int]
+
+
+class _Race:
+    def __init__(self, store: Store, spec: FlowSpec) -> None:
+        store.client.flushall()
+        self.store, self.spec = store, spec
+        self.machine = Machine(store, spec)
+        self.limits, self.now_ms = Limits(), 0
+        self.waiting: dict[str, Waiting] = {}
+        self.held: dict[str, tuple[Claimed, Waiting]] = {}
+        self.later: dict[str, Waiting] = {}
+        self.runs: list[str] = []
+        self.came = self.workers = 0
+
+    def launch(self, key: int) -> None:
+        run = f"r{len(self.runs)}"
+        self.runs.append(run)
+        self.machine.launch(run, json.dumps({"k": key}))
+        for one in self.spec.steps:
+            self.came += 1
+            limits = tuple(self._limits(one.name, key))
+            rank = (-one.priority, self.came)
+            self.waiting[f"{run}__{one.name}__attempt-1"] = Waiting(one.queue, limits, rank)
+
+    def _limits(self, name: str, key: int) -> list[Limit]:
+        one, found = self.spec.step(name), list[Limit]()
+        for scope, concurrency in (("f:", self.spec.concurrency), (f"f:{name}", one.concurrency)):
+            if concurrency is not None:
+                suffix = f"{'' if scope == 'f:' else ':'}:={key}" if concurrency.key else ""
+                found.append(Limit(f"c:{scope.removesuffix(':') if not suffix else scope}{suffix}", concurrency.n))
+        if one.rate is not None:
+            found.append(Limit(f"r:f:{name}", one.rate.n, HOUR_MS))
+        return found
+
+    def claim(self, queues: list[str]) -> bool:
+        self.workers += 1
+        name = f"w{self.workers}"
+        self.machine.queues = queues
+        self.machine.birth(name)
+        task = self.machine.claim(name)
+        able = {
+            job: one
+            for job, one in self.waiting.items()
+            if one.queue in queues and self.limits.may_start(one.limits, self.now_ms)
+        }
+        assert (task is not None) == bool(able), f"{task} of {sorted(able)}"
+        if task is not None:
+            self._begin(name, task, able)
+        return task is not None
+
+    def _begin(self, name: str, task: Claimed, able: dict[str, Waiting]) -> None:
+        one = able[task.job]  # no limit is passed
+        before = [job for job, other in able.items() if other.rank < one.rank and other.queue == one.queue]
+        assert not [job for job in before if set(able[job].limits) == set(one.limits)], f"{task.job} before {before}"
+        del self.waiting[task.job]
+        self.limits.start(name, one.limits, self.now_ms)
+        self.held[name] = task, one
+
+    def _take(self, which: int) -> tuple[str, Claimed, Waiting] | None:
+        if not self.held:
+            return None
+        name = sorted(self.held)[which % len(self.held)]
+        task, one = self.held.pop(name)
+        self.limits.end(name, one.limits)
+        return name, task, one
+
+    def end(self, which: int) -> None:
+        if taken := self._take(which):
+            assert self.machine.settle(taken[1]) == ("OK", None)
+
+    def retry(self, which: int) -> None:
+        if taken := self._take(which):
+            _, task, one = taken
+            again = task.job.rpartition("-")[0] + f"-{task.attempt + 1}"
+            data = json.dumps({"error": "E", "delay": HOUR_MS, "nextAttempt": task.attempt + 1})
+            assert self.machine.settle(task, outcome="retry", data=data) == ("OK", None)
+            self.later[again] = one
+
+    def give_back(self, which: int) -> None:
+        if taken := self._take(which):
+            name, task, one = taken
+            self.store.run_script("giveback", worker=name, cause="")
+            if int(self.store.text.hget(self.store.keys.rq_job(task.job), "recovered") or 9) <= 3:
+                self.waiting[task.job] = one
+
+    def cancel(self, which: int) -> None:
+        if self.runs:
+            run = self.runs[which % len(self.runs)]
+            self.store.run_script("cancel", id=run, reason='""', by="{}")
+            self.machine.slice_all()
+            for name, (task, one) in list(self.held.items()):
+                if task.run == run:
+                    self.limits.end(name, one.limits)
+                    del self.held[name]
+            for jobs in (self.waiting, self.later):
+                for job in [job for job in jobs if job.startswith(f"{run}__")]:
+                    del jobs[job]
+
+    def time(self) -> None:
+        """An hour goes by: what the server wrote of time is an hour older."""
+        client, keys = self.store.client, self.store.keys
+        for key in [*self.store.text.scan_iter("nbflow:limit:r:*"), keys.timers()]:
+            members: Any = self.store.text.zrange(key, 0, -1)
+            for member in members:
+                client.zincrby(key, -HOUR_MS, member)
+        self.now_ms += HOUR_MS
+        due: Any = self.store.text.zrange(keys.timers(), 0, -1)
+        self.store.run_script("tick")
+        for job in [entry.removeprefix("retry ") for entry in due if entry.startswith("retry ")]:
+            self.came += 1
+            self.waiting[job] = replace(self.later[job], rank=(self.later[job].rank[0], self.came))
+        self.later.clear()
+
+    def do(self, what: str, how: int) -> None:
+        match what:
+            case "launch":
+                self.launch(how)
+            case "claim":
+                self.claim([["one"], ["two"], ["one", "two"], ["two", "one"]][how % 4])
+            case "end":
+                self.end(how)
+            case "retry":
+                self.retry(how)
+            case "give back":
+                self.give_back(how)
+            case "cancel":
+                self.cancel(how)
+            case _:
+                self.time()
+
+    def to_the_end(self) -> None:
+        """No task starves: whoever goes on claiming and ending comes to the end of all of them."""
+        for _ in range(1000):
+            if not self.waiting and not self.later and not self.held:
+                return
+            while self.claim([*QUEUES]):
+                pass
+            if not self.held:
+                self.time()
+            while self.held:
+                self.end(0)
+        raise AssertionError(f"these never come to their end: {sorted(self.waiting)}")
+
+
+@st.composite
+def limited_flows(draw: st.DrawFn) -> FlowSpec:
+    steps = [
+        replace(step(f"s{i}", queue=queue), concurrency=concurrency, rate=rate, priority=priority)
+        for i, (concurrency, rate, queue, priority) in enumerate(draw(st.lists(STEPS, min_size=1, max_size=3)))
+    ]
+    return replace(flow(*steps), concurrency=draw(CONCURRENCIES))
+
+
+@examples(150)
+@given(limited_flows(), st.lists(LAUNCH | DEEDS, max_size=40))
+def test_no_limit_is_passed_and_no_task_waits_in_vain(
+    valkey_store: Store, spec: FlowSpec, deeds: list[tuple[str, int]]
+):
+    race = _Race(valkey_store, spec)
+    for what, how in deeds:
+        race.do(what, how)
+        assert leaks(valkey_store) == []
+    race.to_the_end()
+    assert leaks(valkey_store) == []
+    assert {race.machine.run_field("status", run) for run in race.runs} <= {"completed", "failed", "canceled"}
+    left = [key for kind in ("lines", "aside", "limit:c") for key in valkey_store.text.scan_iter(f"nbflow:{kind}:*")]
+    assert left == []
