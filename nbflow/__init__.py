@@ -23,11 +23,18 @@ if TYPE_CHECKING:
     from nbflow.errors import StepFailure as StepFailure
     from nbflow.flow import Flow as Flow
     from nbflow.jobs import job as job
+    from nbflow.model.awaits import Approval as Approval
+    from nbflow.model.awaits import OnEvent as OnEvent
+    from nbflow.model.awaits import Schedule as Schedule
+    from nbflow.model.awaits import Time as Time
+    from nbflow.model.awaits import Webhook as Webhook
+    from nbflow.model.awaits import received as received
     from nbflow.model.policy import Concurrency as Concurrency
     from nbflow.model.policy import Rate as Rate
     from nbflow.model.policy import Retry as Retry
     from nbflow.notebook.extension import load_ipython_extension as load_ipython_extension
     from nbflow.notebook.extension import unload_ipython_extension as unload_ipython_extension
+    from nbflow.views import emit as emit
     from nbflow.views import flows as flows
     from nbflow.views import load as load
     from nbflow.views import queues as queues
@@ -42,6 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Approval": "nbflow.model.awaits",
     "Canceled": "nbflow.errors",
     "Concurrency": "nbflow.model.policy",
     "Context": "nbflow.worker.context",
@@ -51,21 +59,27 @@ _HOMES = {
     "Nbflow": "nbflow.app",
     "NbflowError": "nbflow.errors",
     "Rate": "nbflow.model.policy",
+    "OnEvent": "nbflow.model.awaits",
     "Retry": "nbflow.model.policy",
     "Run": "nbflow.watch.run",
+    "Schedule": "nbflow.model.awaits",
     "StepFailure": "nbflow.errors",
+    "Time": "nbflow.model.awaits",
+    "Webhook": "nbflow.model.awaits",
     "any_of": "nbflow.define.forms",
     "collect": "nbflow.define.forms",
     "completed": "nbflow.define.forms",
     "connect": "nbflow.app",
     "current": "nbflow.worker.context",
     "each": "nbflow.define.forms",
+    "emit": "nbflow.views",
     "failed": "nbflow.define.forms",
     "flows": "nbflow.views",
     "job": "nbflow.jobs",
     "load": "nbflow.views",
     "load_ipython_extension": "nbflow.notebook.extension",
     "queues": "nbflow.views",
+    "received": "nbflow.model.awaits",
     "run": "nbflow.views",
     "runs": "nbflow.views",
     "start_flow": "nbflow.views",
@@ -76,6 +90,7 @@ _HOMES = {
 
 __all__ = [
     "NOTHING",
+    "Approval",
     "Canceled",
     "Concurrency",
     "Context",
@@ -83,10 +98,14 @@ __all__ = [
     "GiveUp",
     "Nbflow",
     "NbflowError",
+    "OnEvent",
     "Rate",
     "Retry",
     "Run",
+    "Schedule",
     "StepFailure",
+    "Time",
+    "Webhook",
     "__version__",
     "any_of",
     "collect",
@@ -94,12 +113,14 @@ __all__ = [
     "connect",
     "current",
     "each",
+    "emit",
     "failed",
     "flows",
     "job",
     "load",
     "load_ipython_extension",
     "queues",
+    "received",
     "run",
     "runs",
     "start_flow",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nbflow.define.checked import checked_delay
 from nbflow.define.flow import FlowDefinition
-from nbflow.engine import control, deletion, queues
+from nbflow.engine import awaits, control, deletion, queues
 from nbflow.engine.codecs import Codecs
 from nbflow.engine.launch import Launcher, Order
 from nbflow.engine.options import Options, refuse_late_start
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from nbflow.engine.versions import Versions
     from nbflow.model.policy import Duration
     from nbflow.model.versions import Version
+    from nbflow.model.waiting import Question
     from nbflow.watch.frames import DataFrame
 
 __all__ = ["Nbflow", "connect", "current_default", "default", "use"]
@@ -244,6 +245,17 @@ class Nbflow:
         from nbflow.engine.launch import who
 
         control.cancel(self.store, run_id, reason, who())
+
+    def resolve(self, run_id: str, question: Question, data: Any) -> None:
+        """End a wait with an answer; see `Run.resolve`."""
+        from nbflow.engine.launch import who
+
+        awaits.answer(self.store, self._codecs, run_id, question, data, by=who())
+
+    def emit(self, topic: str, payload: Any = None) -> int:
+        """An event from outside of runs: it ends the wait of all tasks with a matching `OnEvent(topic)`, and is kept for
+        those that look back for it. How many it ended by now."""
+        return awaits.emit(self.store, topic, payload)
 
     def delete(self, run_id: str) -> None:
         """Delete a run that has ended, with what only it refers to; see `Run.delete`."""

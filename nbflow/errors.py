@@ -12,6 +12,7 @@
     │   ├── UnknownRun           no run of that id
     │   ├── KeyTaken             the key's run was started with another input
     │   ├── RunEnded             the run is over
+    │   ├── AlreadyAnswered      the task waits for no answer (any more)
     │   ├── NotEnded             the run is not over yet
     │   └── StillRunning         it is not over within the time one would wait (a TimeoutError, too)
     ├── StepFailure          user code failed; carries the step and its line
@@ -43,6 +44,7 @@ from typing import ClassVar
 
 __all__ = [
     "AccessDenied",
+    "AlreadyAnswered",
     "ArtifactMissing",
     "BundleUnsigned",
     "Canceled",
@@ -176,6 +178,12 @@ class RunEnded(CommandRefused):
     """The run is over, and the command needs a live one."""
 
     code = "run-ended"
+
+
+class AlreadyAnswered(CommandRefused):
+    """The task waits for no answer: somebody was faster, its time was over, or it never waited."""
+
+    code = "already-answered"
 
 
 class NotEnded(CommandRefused):

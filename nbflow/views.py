@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nbflow.model.policy import Duration
     from nbflow.watch.frames import DataFrame
 
-__all__ = ["flows", "load", "queues", "run", "runs", "start_flow", "workers"]
+__all__ = ["emit", "flows", "load", "queues", "run", "runs", "start_flow", "workers"]
 
 
 def runs(
@@ -57,6 +57,12 @@ def start_flow(
 def load(path: str | Path) -> Run:
     """The run in a file that `run.export` wrote, to look at, without a server."""
     return archived.load(path)
+
+
+def emit(topic: str, payload: Any = None) -> int:
+    """An event from outside of runs: it ends the wait of all tasks with a matching `OnEvent(topic)`, and is kept for those
+    that look back for it. How many it ended by now."""
+    return app.default().emit(topic, payload)
 
 
 def flows() -> DataFrame:

@@ -18,7 +18,7 @@ from nbflow.store.connect import Store
 __all__ = ["leaks"]
 
 ENDED = ("completed", "failed", "canceled")
-OF_A_RUN = "flow|log|run|emits|order|keys|state|owned|open|meet|left|turns"
+OF_A_RUN = "flow|log|run|emits|order|keys|state|owned|open|meet|left|turns|resolved"
 ONLY_WHILE_IT_RUNS = ("open", "meet", "left", "turns")
 
 
@@ -47,6 +47,9 @@ class _Check:
             ),
             (rf"{self.space}:versions:([^:]+)", self._versions),
             (rf"{self.space}:published", self._published),
+            (rf"{self.space}:waits:(.+)", self._waits),
+            (rf"{self.space}:held:(.+)", self._record_of_a_job),
+            (rf"{self.space}:(topics|topic:.+|said:.+|given:.+)", self._events),
             (rf"{self.space}:slices", self._slices),
             (rf"{self.space}:limit:([cr]):.+", self._limit),
             (rf"{self.space}:(lines|aside):([cr]:.+)", self._line),
@@ -143,7 +146,7 @@ class _Check:
         return ""
 
     def _slices(self, key: str) -> str:
-        runs = {entry.split(" ")[0] for entry in self.text.lrange(key, 0, -1)}
+        runs = {entry.split(" ")[0] for entry in self.text.lrange(key, 0, -1)} - {"*event"}
         gone = sorted(run for run in runs if self._status(run) is None)
         return f"it names {gone}" if gone else ""
 
@@ -172,14 +175,25 @@ class _Check:
         return f"it names {gone}" if gone else ""
 
     def _timers(self, key: str) -> str:
-        """A start or a deadline is of a run that has not ended, a retry of a job."""
+        """A start or a deadline is of a run that has not ended, a retry and a wait of a job."""
         wrong: list[str] = []
         for entry in self.text.zrange(key, 0, -1):
             kind, _, of = entry.partition(" ")
-            is_job = kind == "retry" and self.text.exists(self.keys.rq_job(of))
+            is_job = kind in ("retry", "await") and self.text.exists(self.keys.rq_job(of))
             known = is_job or kind == "rate" or self._status(of) == "running"
             wrong += [] if known else [entry]
         return f"it names {wrong}" if wrong else ""
+
+    def _waits(self, key: str, topic: str) -> str:
+        gone = [job for job in self.text.zrange(key, 0, -1) if not self.text.exists(self.keys.rq_job(job))]
+        return f"it names {gone}" if gone else ""
+
+    def _events(self, key: str, name: str) -> str:
+        kind, _, which = name.partition(":")
+        if kind == "given":
+            entries = self.text.lrange(f"{self.keys.namespace}:slices", 0, -1)
+            return "" if any(entry.endswith(f"/{which}") for entry in entries) else "nobody gives it to anybody"
+        return "" if kind == "topics" or self.text.ttl(key) >= 0 else "it stays for ever"
 
     def _artifact(self, key: str, digest: str) -> str:
         return "" if self.owning[f"artifact:{digest}"] else "no run owns it"
@@ -195,7 +209,7 @@ class _Check:
             "" if self.text.sismember(f"{self.keys.namespace}:open:{run}", job) else f"the run {run} does not know it"
         )
 
-    def _record_of_a_job(self, key: str, job: str | None, job_too: str | None) -> str:
+    def _record_of_a_job(self, key: str, job: str | None, job_too: str | None = None) -> str:
         return "" if self.text.exists(self.keys.rq_job(job or job_too or "")) else "its job is gone"
 
     def _worker(self, key: str, worker: str, executions: str | None) -> str:

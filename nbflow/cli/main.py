@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from nbflow.cli import doctor, flows, keep, queues, quickstart, runs, secret, stack, start, versions, workers
+from nbflow.cli import awaits, doctor, flows, keep, queues, quickstart, runs, secret, stack, start, versions, workers
 from nbflow.cli.terminal import block, in_commands, plain, warn
 from nbflow.errors import InputInvalid, InternalError, NbflowError, UnknownFlow, UnknownRun
 
@@ -95,6 +95,8 @@ for name, command in (
     ("events", runs.events),
     ("logs", runs.logs),
     ("cancel", runs.cancel),
+    ("resolve", awaits.resolve),
+    ("emit", awaits.emit),
     ("delete", keep.delete),
     ("prune", keep.prune),
     ("du", keep.du),

@@ -84,6 +84,7 @@ def view_record(view: View, status: str) -> Record:
                 "durationMs": tally.duration_ms(),
                 "error": tally.error or None,
                 "skipped": tally.skipped or None,
+                "waitsFor": tally.waits_for or None,
             }
             for name, tally in tallies(view).items()
         ],

@@ -33,6 +33,7 @@ __all__ = [
     "hints_of",
     "is_context",
     "is_lazy",
+    "mentions",
     "misfit_of",
     "parameters_of",
     "result_type",
@@ -181,6 +182,11 @@ def is_lazy(annotation: Any) -> bool:
     if (typing.get_origin(annotation) or (isinstance(annotation, type) and annotation)) in _LAZY:
         return True
     return any(is_lazy(argument) for argument in typing.get_args(annotation) if not isinstance(argument, list))
+
+
+def mentions(annotation: Any, cls: type[Any]) -> bool:
+    """Whether it is that class, or the class or None."""
+    return any(_plain(option) is cls for option in _options(_plain(annotation)))
 
 
 def _plain(annotation: Any) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
 
 from nbflow.define import registry
+from nbflow.define.awaits import answer_type, checked_hold
 from nbflow.define.checked import (
     checked_concurrency,
     checked_emits,
@@ -25,6 +26,7 @@ from nbflow.define.forms import Subscription, resolve, subscriptions_of
 from nbflow.define.limits import check_limit_key
 from nbflow.define.registry import CellId
 from nbflow.errors import DefinitionError, nearest
+from nbflow.model.awaits import Await
 from nbflow.model.definition import StepSpec
 from nbflow.model.policy import Concurrency, Duration, Rate, Retry
 
@@ -47,6 +49,8 @@ class EntryKeywords(TypedDict, total=False):
     priority: int
     concurrency: Concurrency | None
     rate: Rate | None
+    hold: Await | None
+    hold_emits: Await | None
 
 
 class StepKeywords(EntryKeywords, total=False):
@@ -72,6 +76,8 @@ class StepDeclaration:
     priority: int = 0
     concurrency: Concurrency | None = None
     rate: Rate | None = None
+    hold: Await | None = None
+    hold_emits: Await | None = None
     cell: CellId | None = None
 
     @property
@@ -81,6 +87,11 @@ class StepDeclaration:
     @property
     def is_mapped(self) -> bool:
         return any(subscription.is_mapped for subscription in self.subscriptions)
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All that its tasks may emit beside their results: what is declared, and who is told that one waits."""
+        return StepSpec(self.name, emits=self.emits, hold=self.hold, hold_emits=self.hold_emits).topics
 
     @property
     def spec(self) -> StepSpec:
@@ -141,6 +152,7 @@ def _declare(
     if key is not None and not any(subscription.is_mapped for subscription in within):
         message = f"Step {called!r} has a key=, which names elements, and subscribes to no each(...)."
         raise DefinitionError(message, hint="Leave out key=, or subscribe with each(...).")
+    retry = checked_retry(called, keywords.get("retry"))
     return StepDeclaration(
         flow,
         called,
@@ -150,11 +162,13 @@ def _declare(
         key=key,
         queue=None if queue is None else checked_queue(queue),
         doc=first_line(function) if doc is None else doc,
-        retry=checked_retry(called, keywords.get("retry")),
+        retry=retry,
         timeout_s=None if timeout is None else checked_timeout(called, timeout),
         priority=checked_priority(f"The priority of step {called!r}", keywords.get("priority", 0)),
         concurrency=checked_concurrency(f"step {called!r}", keywords.get("concurrency")),
         rate=checked_rate(called, keywords.get("rate")),
+        hold=checked_hold(called, "hold", keywords.get("hold"), retry),
+        hold_emits=checked_hold(called, "hold_emits", keywords.get("hold_emits"), retry),
         cell=registry.here(),
     )
 
@@ -164,7 +178,7 @@ def _check_function(declaration: StepDeclaration) -> None:
     from nbflow.define.signature import check_binding  # noqa: PLC0415 - loads pydantic
 
     terms = resolve(declaration.subscriptions, ())
-    check_binding(declaration.function, terms)
+    check_binding(declaration.function, terms, answer_type(declaration.hold))
     check_limit_key(declaration.name, terms, declaration.concurrency)
 
 

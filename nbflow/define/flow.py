@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from nbflow.define import registry
+from nbflow.define.awaits import answer_type
 from nbflow.define.checked import (
     checked_choice,
     checked_concurrency,
@@ -178,7 +179,8 @@ class FlowDefinition:
 
         entries = {step.name: step.function for step in self.steps() if step.role == "entry"}
         if self._input is None or not self._input.is_of(entries):
-            self._input = FlowInput(self.name, entries)
+            answers = {step.name: answer_type(step.hold) for step in self.steps() if step.hold}
+            self._input = FlowInput(self.name, entries, answers)
         return self._input
 
 

@@ -201,7 +201,7 @@ def cycles(spec: FlowSpec) -> list[list[str]]:
     wiring = Wiring()
     for step in spec.steps:
         wiring.add(
-            step.name, {source_key(topic): term.form for term in step.terms for topic in term.topics}, step.emits
+            step.name, {source_key(topic): term.form for term in step.terms for topic in term.topics}, step.topics
         )
     return wiring.cycles()
 
@@ -215,7 +215,7 @@ def build_graph(spec: FlowSpec) -> nx.MultiDiGraph[str]:
     emitters: dict[str, list[str]] = {}
     for step in spec.steps:
         graph.add_node(step.name, **_node(step))
-        for topic in (step_topic(step.name), *step.emits):
+        for topic in (step_topic(step.name), *step.topics):
             emitters.setdefault(topic, []).append(step.name)
     edges = [(step.name, term, topic) for step in spec.steps for term in step.terms for topic in term.topics]
     for subscriber, term, topic in edges:

@@ -24,6 +24,7 @@ from nbflow.define.annotations import (
     parameters_of,
     short_repr,
 )
+from nbflow.define.signature import answered_parameter
 from nbflow.errors import DefinitionError, InputInvalid, nearest
 
 __all__ = ["FlowInput", "schema_of"]
@@ -44,10 +45,11 @@ class _Entry:
 class FlowInput:
     """What a flow can be started with, made once from its entries (step name -> function)."""
 
-    def __init__(self, flow: str, entries: Mapping[str, Function]) -> None:
+    def __init__(self, flow: str, entries: Mapping[str, Function], answers: Mapping[str, Any] | None = None) -> None:
         self.flow = flow
         self._made_of = _sources(entries)
-        self._entries = [_entry(flow, name, function) for name, function in entries.items()]
+        answers = answers or {}
+        self._entries = [_entry(flow, name, function, answers.get(name)) for name, function in entries.items()]
         self._fields: Fields = {}
         for entry in reversed(self._entries):  # of two entries with one parameter the first is shown
             self._fields |= entry.fields
@@ -142,14 +144,16 @@ def _sources(entries: Mapping[str, Function]) -> list[tuple[str, Function, Mappi
     return [(name, function, hints_of(function).types) for name, function in entries.items()]
 
 
-def _entry(flow: str, name: str, function: Function) -> _Entry:
+def _entry(flow: str, name: str, function: Function, answer: Any) -> _Entry:
     hints = hints_of(function)
     fields: Fields = {}
-    takes_all = False
+    takes_all, answered = False, answered_parameter(function, answer)
     for parameter in parameters_of(function).values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             takes_all = True
-        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL and not is_context(parameter.name, hints):
+        elif parameter.name == answered or is_context(parameter.name, hints):
+            continue
+        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
             fields[parameter.name] = (hints.types.get(parameter.name, Any), parameter.default)
     return _Entry(name, fields, takes_all, _model(f"{flow}.{name}", fields, takes_all=False))
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from nbflow.define.annotations import MISSING, hints_of, is_context, parameters_of, result_type
+from nbflow.define.awaits import answer_type
 from nbflow.define.fits import holds_no_elements, never_fits, spelled
 from nbflow.define.graph import source_key
 from nbflow.define.leaks import leaks
@@ -72,7 +73,7 @@ class _Subject:
         self.emitters: dict[str, list[StepSpec]] = {}
         self.subscribers: dict[str, list[tuple[StepSpec, int]]] = {}  # with the number of the term
         for step in self.spec.steps:
-            for topic in (step_topic(step.name), *step.emits):
+            for topic in (step_topic(step.name), *step.topics):
                 self.emitters.setdefault(topic, []).append(step)
             for number, term in enumerate(step.terms):
                 for topic in term.topics:
@@ -92,7 +93,7 @@ class _Subject:
         while waiting:
             step = waiting.pop()
             alive.add(step.name)
-            fresh = {step_topic(step.name), *step.emits} - came
+            fresh = {step_topic(step.name), *step.topics} - came
             came |= fresh
             for other, number in (edge for key in fresh for edge in self.subscribers.get(key, ())):
                 missing[other.name][number] -= 1
@@ -201,7 +202,7 @@ def _follows_failure(subject: _Subject, topic: str, name: str) -> bool:
 
 def _unused_topic(subject: _Subject) -> Iterator[Finding]:
     for step in subject:
-        for topic in step.emits:
+        for topic in step.topics:
             if topic not in subject.subscribers:
                 message = f"{step.name!r} emits topic {topic!r}, and no step subscribes to it."
                 yield Finding(
@@ -252,7 +253,9 @@ def _emits_once(subject: _Subject, emitter: StepSpec, topic: str) -> bool:
 
 def _types_that_do_not_fit(subject: _Subject) -> Iterator[Finding]:
     for step in subject:
-        expected = expected_types(subject.functions[step.name], step.terms) if step.terms else {}
+        expected = (
+            expected_types(subject.functions[step.name], step.terms, answer_type(step.hold)) if step.terms else {}
+        )
         received = subject.returns.received_by(step) if expected else {}
         for topic, annotation in expected.items():
             if topic in received and never_fits(received[topic], annotation):

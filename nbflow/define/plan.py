@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nbflow.define.awaits import hold_entry, lookbacks
 from nbflow.define.graph import cycles
 from nbflow.define.limits import limits_of
 from nbflow.model.definition import FlowSpec, Form, StepSpec, Term, failed_topic, spread_topic, step_topic
@@ -62,13 +63,14 @@ class _Wiring:
         self.by_name = {step.name: step for step in flow.steps}
         self.emitters: dict[str, list[str]] = defaultdict(list)
         for step in flow.steps:
-            for topic in (*step.emits, step_topic(step.name), spread_topic(step.name), failed_topic(step.name)):
+            for topic in (*step.topics, step_topic(step.name), spread_topic(step.name), failed_topic(step.name)):
                 self.emitters[topic].append(step.name)
         self.subscribers: dict[str, list[tuple[StepSpec, int, Term]]] = defaultdict(list)
         for step in flow.steps:
             for number, term in _numbered(step):
                 for topic in term.topics:
                     self.subscribers[topic].append((step, number, term))
+        self.announced = {topic for step in flow.steps for topic in step.announces}
         self.cycle_of = {name: i for i, members in enumerate(cycles(flow)) for name in members}
         self.kept_failures = {name for step in flow.steps for name in self.kept_by(step)}
 
@@ -149,23 +151,27 @@ def _kept(flow: FlowSpec, topics: dict[str, dict[str, Any]]) -> list[str]:
     return sorted(topic for topic, entry in topics.items() if "keep" in entry or "order" in entry) + joined
 
 
-def _limits(flow: FlowSpec) -> dict[str, int]:
-    """What ends a run before its time, and how long it is kept then."""
-    limits = {"tasks": flow.max_tasks}
+def _limits(flow: FlowSpec) -> dict[str, Any]:
+    """What ends a run before its time, how long it is kept then, and how long the events are that it may look back for."""
+    limits: dict[str, Any] = {"tasks": flow.max_tasks}
     if flow.on_failure == "cancel":
         limits["cancel"] = 1
     if flow.retention_s is not None and math.isfinite(flow.retention_s):
         limits["retention"] = round(flow.retention_s * 1000)
     if flow.deadline_s is not None:
         limits["deadline"] = round(flow.deadline_s * 1000)
+    kept = lookbacks(flow.steps)
+    if kept:
+        limits["lookbacks"] = kept
     return limits
 
 
 def leaves(flow: FlowSpec) -> list[str]:
-    """The steps nothing subscribes to; a subscription to their failure does not count."""
+    """The steps nothing subscribes to; a subscription to their failure does not count. Who is only told of waits is none."""
+    announced = {topic for step in flow.steps for topic in step.announces}
     taken = {topic for step in flow.steps for term in step.terms for topic in term.topics}
     own = {step.name: {step_topic(step.name), spread_topic(step.name), *step.emits} for step in flow.steps}
-    return [step.name for step in flow.steps if not own[step.name] & taken]
+    return [step.name for step in flow.steps if not own[step.name] & taken and not step.is_only_told(announced)]
 
 
 def routes(flow: FlowSpec) -> dict[str, Route]:
@@ -188,7 +194,7 @@ def routes(flow: FlowSpec) -> dict[str, Route]:
 
 def _keyed_by(wiring: _Wiring, topics: dict[str, dict[str, Any]], step: StepSpec) -> dict[str, tuple[str, ...]]:
     """Topics of `step` whose elements a subscriber names. Where the script numbers the emissions, no name can be given."""
-    own = (*step.emits, step_topic(step.name), spread_topic(step.name))
+    own = (*step.topics, step_topic(step.name), spread_topic(step.name))
     keyed = {
         topic: tuple(
             s.name
@@ -237,7 +243,7 @@ def _topic(wiring: _Wiring, topic: str) -> dict[str, Any]:
         "first": Form.FIRST in forms or (Form.COMPLETED in forms and not of_mapped),
         "keep": forms & {Form.EACH, Form.COLLECT, Form.KEEP} or (Form.COMPLETED in forms and of_mapped),
         "order": any(t.form is Form.EACH and len(t.topics) == 1 for _, _, t in subscribers),
-        "numbered": len(emitters) > 1 or any(name in wiring.cycle_of for name in emitters),
+        "numbered": len(emitters) > 1 or topic in wiring.announced or any(name in wiring.cycle_of for name in emitters),
     }
     return entry | {flag: 1 for flag, on in flags.items() if on}
 
@@ -261,6 +267,11 @@ def _step(wiring: _Wiring, step: StepSpec, position: int, watched: set[str], top
             step.retry.max_attempts,
             *(round(seconds(d) * 1000) for d in (step.retry.backoff, step.retry.max_delay)),
         ]
+    if step.hold is not None:
+        entry["hold"] = hold_entry(step.hold, "before")
+        entry["bind"].append(["r"])
+    if step.hold_emits is not None:
+        entry["after"] = hold_entry(step.hold_emits, "after")
     answers = {"handles": wiring.handled_by(step), "keeps": wiring.kept_by(step)}
     entry |= {how: names for how, names in answers.items() if names}
     if step.name in watched:
@@ -270,7 +281,7 @@ def _step(wiring: _Wiring, step: StepSpec, position: int, watched: set[str], top
 
 def _closing(wiring: _Wiring, step: StepSpec, topics: dict[str, Any]) -> dict[str, Any]:
     """What the end of a step means to others. Of a step nobody watches it counts when nothing of the run is outstanding."""
-    own = (*step.emits, step_topic(step.name), spread_topic(step.name))
+    own = (*step.topics, step_topic(step.name), spread_topic(step.name))
     comp = [[s.name, k] for s, k, t in wiring.subscribers.get(step_topic(step.name), ()) if t.form is Form.COMPLETED]
     feeds = sorted({i for i in set(wiring.cycle_of.values()) if step.name in _feeders(wiring, i)})
     parts: dict[str, Any] = {
@@ -285,7 +296,7 @@ def _closing(wiring: _Wiring, step: StepSpec, topics: dict[str, Any]) -> dict[st
 
 def _bind(wiring: _Wiring, number: int, term: Term) -> list[Any]:
     """What a claim hands to the worker for a term: `p` a first payload, `a` the topic that came and its payload, `e` the
-    payloads of an index; `g` nothing: the worker gathers a closed topic by itself."""
+    payloads of an index; `g` nothing: the worker gathers a closed topic by itself. (`r`, the last, is the answer to the step's hold.)"""
     if term.form is Form.EACH:
         return ["e", *term.topics]
     if term.any_of:

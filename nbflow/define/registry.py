@@ -142,7 +142,7 @@ class FlowRecord:
 
     def _wire(self, step: StepDeclaration) -> None:
         inputs = {source.key: form.form for form in step.subscriptions for source in form.sources}
-        self._wiring.add(step.name, inputs, step.emits)
+        self._wiring.add(step.name, inputs, step.topics)
 
     def _current(self) -> tuple[int, FlowSpec, dict[str, StepSpec]]:
         with _lock:
@@ -189,6 +189,8 @@ def _step_spec(step: StepDeclaration, mapped: set[str], queue: str) -> StepSpec:
         priority=step.priority,
         concurrency=step.concurrency,
         rate=step.rate,
+        hold=step.hold,
+        hold_emits=step.hold_emits,
     )
 
 

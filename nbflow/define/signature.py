@@ -21,13 +21,14 @@ from nbflow.define.annotations import (
     checker,
     hints_of,
     is_context,
+    mentions,
     parameters_of,
     short_repr,
 )
 from nbflow.errors import DefinitionError, NbflowError
 from nbflow.model.definition import Form, Term, topic_label
 
-__all__ = ["Binder", "InvalidPayload", "check_binding", "expected_types"]
+__all__ = ["Binder", "InvalidPayload", "answered_parameter", "check_binding", "expected_types"]
 
 Function = Callable[..., Any]
 Received = Sequence[tuple[str, Any]]
@@ -103,17 +104,27 @@ def _identifier(label: str) -> str:
     return re.sub(r"\W+", "_", label).strip("_")
 
 
-def _arguments(function: Function) -> tuple[list[inspect.Parameter], str]:
-    """The parameters without the context's, and the name of that one (empty if there is none)."""
+def _arguments(function: Function, answer: Any = None) -> tuple[list[inspect.Parameter], str, str]:
+    """The parameters without the context's and that of the answer to the step's hold, and the names of these two (empty
+    if there is none)."""
     hints = hints_of(function)
     parameters = [*parameters_of(function).values()]
     context = next((p.name for p in parameters if p.kind not in _VARIADIC and is_context(p.name, hints)), "")
-    return [p for p in parameters if p.name != context], context
+    answered = answered_parameter(function, answer)
+    return [p for p in parameters if p.name not in (context, answered)], context, answered
 
 
-def _assign(function: Function, slots: Sequence[_Slot]) -> dict[str, _Part]:
+def answered_parameter(function: Function, answer: Any) -> str:
+    """The name of the parameter that is annotated with the class of the answer to the step's hold; empty if none is."""
+    if answer is None:
+        return ""
+    types = hints_of(function).types
+    return next((name for name in parameters_of(function) if name in types and mentions(types[name], answer)), "")
+
+
+def _assign(function: Function, slots: Sequence[_Slot], answer: Any = None) -> dict[str, _Part]:
     """Which parameter gets what (semantics: "Binding"). Raises DefinitionError where it cannot be."""
-    arguments, _ = _arguments(function)
+    arguments, _, _ = _arguments(function, answer)
     plain = [p for p in arguments if p.kind not in _VARIADIC]
     has_rest = len(plain) < len(arguments)
     required = [p.name for p in plain if p.default is MISSING]
@@ -155,10 +166,10 @@ def _cannot_bind(function: Function, slots: Sequence[_Slot], required: list[str]
     return DefinitionError(message, hint=f"Name the parameters after the subscriptions ({names}), or take one dict.")
 
 
-def check_binding(function: Function, terms: Sequence[Term]) -> None:
+def check_binding(function: Function, terms: Sequence[Term], answer: Any = None) -> None:
     """Refuse a function whose parameters can never be given what its subscriptions receive."""
     if terms:
-        _assign(function, _slots(terms))
+        _assign(function, _slots(terms), answer)
         return
     for parameter in parameters_of(function).values():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
@@ -166,13 +177,13 @@ def check_binding(function: Function, terms: Sequence[Term]) -> None:
             raise DefinitionError(message, hint=f"Take one list instead: {parameter.name}: list.")
 
 
-def expected_types(function: Function, terms: Sequence[Term]) -> dict[str, Any]:
+def expected_types(function: Function, terms: Sequence[Term], answer: Any = None) -> dict[str, Any]:
     """The annotation of the parameter that receives each topic, where one parameter takes one payload."""
     slots = _slots(terms)
     types = hints_of(function).types
     return {
         (part.topic or slots[part.slot].topics[0]): types[name]
-        for name, part in _assign(function, slots).items()
+        for name, part in _assign(function, slots, answer).items()
         if name in types and not part.is_everything and (part.topic or not slots[part.slot].is_choice)
     }
 
@@ -180,10 +191,18 @@ def expected_types(function: Function, terms: Sequence[Term]) -> dict[str, Any]:
 class Binder:
     """The way from payloads to arguments, made once for a step.
 
-    `fallback` gives annotations, by topic, for parameters that have none (see `returns.ReturnTypes.received_by`).
+    `fallback` gives annotations, by topic, for parameters that have none (see `returns.ReturnTypes.received_by`); `answer`
+    is the class of the answer to the step's hold, which the parameter annotated with it receives.
     """
 
-    def __init__(self, function: Function, terms: Sequence[Term], *, fallback: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        function: Function,
+        terms: Sequence[Term],
+        *,
+        fallback: Mapping[str, Any] | None = None,
+        answer: Any = None,
+    ) -> None:
         self._name = _name(function)
         hints = hints_of(function)
         self._types = {**dict.fromkeys(hints.unresolved, Any), **hints.types}
@@ -191,11 +210,13 @@ class Binder:
         self._labels = _labels(self._slots)
         self._fallback = fallback or {}
         self._parameters = [*parameters_of(function).values()]
-        arguments, self._context = _arguments(function)
-        parts = _assign(function, self._slots) if terms else {}
+        arguments, self._context, self._answered = _arguments(function, answer)
+        parts = _assign(function, self._slots, answer) if terms else {}
         takes = {name: self._take(name, part) for name, part in parts.items()}
         if self._context:
             takes[self._context] = _take_context
+        if self._answered:
+            takes[self._answered] = _take_answer
         self._args, self._kwargs = _places(function, takes)
         self._rest = self._rest_of(parts)
         self._checks = {} if terms else {p.name: checker(self._types.get(p.name, MISSING)) for p in arguments}
@@ -218,7 +239,7 @@ class Binder:
                 kwargs |= {key: value for key, value in values.items() if key not in self._checks}
             elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
                 args.append(self._input(parameter, values, ctx))
-            elif name in values or name == self._context or parameter.default is MISSING:
+            elif name in values or name in (self._context, self._answered) or parameter.default is MISSING:
                 kwargs[name] = self._input(parameter, values, ctx)
         return tuple(args), kwargs
 
@@ -226,6 +247,8 @@ class Binder:
         name = parameter.name
         if name == self._context:
             return ctx
+        if name == self._answered:
+            return ctx.resolved
         if name in values:
             return self._checked(self._checks[name], values[name], name, "the input")
         if parameter.default is not MISSING:
@@ -323,6 +346,10 @@ class Binder:
 
 def _take_context(received: Received, ctx: Any) -> Any:
     return ctx
+
+
+def _take_answer(received: Received, ctx: Any) -> Any:
+    return ctx.resolved
 
 
 def _name(function: Function) -> str:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from nbflow.errors import TrustError
+from nbflow.errors import TrustError, UnknownRun
 from nbflow.model.codec import Codec
 from nbflow.model.signing import Signer
 from nbflow.model.types import TypeTable
 from nbflow.store.connect import Store, translated
 
+if TYPE_CHECKING:
+    from nbflow.define.bundle import LoadedFlow
+
 __all__ = ["Codecs"]
+
+T = TypeVar("T")
 
 _MOST = 64
 """So many runs, and so many bundles' classes, are remembered."""
+_opening = threading.RLock()
+"""While a bundle is open its modules are those of the whole process: one thread at a time."""
 
 
 class Codecs:
@@ -40,6 +49,20 @@ class Codecs:
             _keep(self._of_runs, run, codec)
         return codec
 
+    def with_code(self, run: str, ask: Callable[[LoadedFlow], T]) -> T:
+        """What `ask` finds in the code of a run, while that is open. A TrustError if it cannot be verified here."""
+        from nbflow.define.bundle import open_bundle  # noqa: PLC0415 - loads cloudpickle
+
+        with translated(self._store.url):
+            digest = str(self._store.text.hget(self._store.keys.run(run), "bundle") or "")
+            blob = self._store.client.get(self._store.keys.bundle(digest))
+        if not isinstance(blob, bytes):
+            raise UnknownRun(f"The code of the run {run[:8]} is not there (any more).", hint="Was it deleted?")
+        with _opening:
+            flow = open_bundle(blob, digest, self._signer)
+            with flow.world.entered():
+                return ask(flow)
+
     def remember(self, digest: str, types: TypeTable) -> None:
         """The classes of a bundle that was made here."""
         _keep(self._types, digest, types)
@@ -55,7 +78,8 @@ class Codecs:
             with translated(self._store.url):
                 blob = self._store.client.get(self._store.keys.bundle(digest))
             try:
-                types = open_bundle(blob, digest, self._signer).types if isinstance(blob, bytes) else TypeTable()
+                with _opening:
+                    types = open_bundle(blob, digest, self._signer).types if isinstance(blob, bytes) else TypeTable()
             except TrustError as error:
                 warnings.warn(f"Classes of the run's own code are not known here. {error}", stacklevel=2)
                 types = TypeTable()

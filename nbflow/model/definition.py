@@ -12,8 +12,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from nbflow.model.policy import Concurrency, Rate, Retry
+
+if TYPE_CHECKING:
+    from nbflow.model.awaits import Await
 
 __all__ = [
     "FlowSpec",
@@ -65,6 +69,23 @@ class StepSpec:
     priority: int = 0
     concurrency: Concurrency | None = None
     rate: Rate | None = None
+    hold: Await | None = None
+    hold_emits: Await | None = None
+
+    @property
+    def announces(self) -> tuple[str, ...]:
+        """The topics on which others are told that a task of it waits."""
+        found = (getattr(hold, "notify", None) for hold in (self.hold, self.hold_emits))
+        return tuple(dict.fromkeys(topic for topic in found if topic))
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All that its tasks may emit beside their results."""
+        return tuple(dict.fromkeys((*self.emits, *self.announces))) if self.hold or self.hold_emits else self.emits
+
+    def is_only_told(self, announced: set[str]) -> bool:
+        """Whether it subscribes to nothing but what it is told of waits."""
+        return bool(self.terms) and all(topic in announced for term in self.terms for topic in term.topics)
 
     @property
     def is_entry(self) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbflow.model.events import ENDS, Event, id_key
+from nbflow.model.waiting import waits_for
 
 __all__ = ["AttemptView", "StepView", "TaskView", "View", "reduce"]
 
@@ -46,10 +47,19 @@ class TaskView:
     has_result: bool = False
     emitted: list[tuple[str, Any]] = field(default_factory=list[tuple[str, Any]])
     progress: dict[str, Any] = field(default_factory=dict[str, Any])
+    awaiting: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What it waits for, and `since_ms`; empty when it waits for nothing."""
+    answered: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What ended its last wait: the data of `await.resolved` or `await.timeout`."""
 
     @property
     def last(self) -> AttemptView | None:
         return self.attempts[-1] if self.attempts else None
+
+    @property
+    def waits_for(self) -> str:
+        """What it waits for, in a line; empty when it waits for nothing."""
+        return waits_for(self.awaiting, int(self.awaiting["since_ms"])) if self.awaiting else ""
 
 
 @dataclass(slots=True)
@@ -169,7 +179,21 @@ def _retry(view: View, event: Event, ms: int) -> None:
 def _canceled(view: View, event: Event, ms: int) -> None:
     task = _task(view, event)
     _ended(task, event, ms, "canceled")
+    task.awaiting = {}
     _move(view, task, "canceled")
+
+
+def _registered(view: View, event: Event, ms: int) -> None:
+    task = _task(view, event)
+    attempt = _attempt(task, event.attempt)
+    attempt.status = "awaiting"
+    task.awaiting = {**event.data, "attempt": event.attempt, "since_ms": ms}
+    _move(view, task, "awaiting")
+
+
+def _answered(view: View, event: Event, ms: int) -> None:
+    task = _task(view, event)
+    task.awaiting, task.answered = {}, event.data
 
 
 def _skipped(view: View, event: Event, ms: int) -> None:
@@ -216,6 +240,9 @@ _HANDLERS = {
     "step.retry": _retry,
     "step.canceled": _canceled,
     "step.skipped": _skipped,
+    "await.registered": _registered,
+    "await.resolved": _answered,
+    "await.timeout": _answered,
     "emit": _emit,
     "progress": _progress,
     "state": _state,

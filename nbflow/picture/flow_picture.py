@@ -79,7 +79,7 @@ def picture_of(spec: FlowSpec) -> FlowPicture:
     nodes = {step.name: _node_of(step) for step in spec.steps}
     emitters: dict[str, list[str]] = {}
     for step in spec.steps:
-        for topic in step.emits:
+        for topic in step.topics:
             emitters.setdefault(topic, []).append(step.name)
     edges = dict[PictureEdge, None]()
     for step in spec.steps:

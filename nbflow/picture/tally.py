@@ -28,6 +28,7 @@ class Tally:
     ended_ms: int | None = None
     error: str = ""
     skipped: str = ""
+    waits_for: str = ""
     statuses: list[str] = field(default_factory=list[str])
 
     def duration_ms(self, now_ms: int | None = None) -> int | None:
@@ -78,6 +79,7 @@ def _of_step(step: StepView) -> Tally:
 
 def _add(tally: Tally, task: TaskView) -> None:
     tally.statuses.append(task.status)
+    tally.waits_for = tally.waits_for or task.waits_for
     if not task.attempts:
         return
     tally.attempts = max(tally.attempts, task.attempts[-1].attempt)

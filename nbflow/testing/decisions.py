@@ -198,7 +198,7 @@ class Decisions:
     def _flow_through(self, step: StepFacts) -> None:
         name = step.spec.name
         if step.spec.is_mapped and self.was_reached(name):
-            for topic in (*step.spec.emits, step_topic(name)):
+            for topic in (*step.spec.topics, step_topic(name)):
                 self.topics[topic].reached = True
 
     def _close_step(self, name: str) -> None:
@@ -220,7 +220,7 @@ class Decisions:
         reached = self.was_reached(name)
         if not reached:
             self.skipped[name] = "short" if step.short else "not_taken"
-        for topic_name in (*step.spec.emits, step_topic(name), spread_topic(name)):
+        for topic_name in (*step.spec.topics, step_topic(name), spread_topic(name)):
             topic = self.topics[topic_name]
             topic.short |= step.short
             topic.reached |= step.spec.is_mapped and reached and topic_name != spread_topic(name)

@@ -80,7 +80,8 @@ class Graph:
         self.feeders = [self._before(members) - set(members) for members in self.cycles]
         self.kept = {name: self._kept(spec) for name, spec in self.specs.items()}
         self.handled = {name: _handled(spec) for name, spec in self.specs.items()}
-        self.free = [name for name, spec in self.specs.items() if not any(map(self.subscribers.get, _own(spec)))]
+        self.announced = {topic for spec in flow.steps for topic in spec.announces}
+        self.free = [name for name, spec in self.specs.items() if self._is_free(spec)]
 
     def steps(self) -> dict[str, StepFacts]:
         """The steps of a run to which nothing has happened yet."""
@@ -102,8 +103,14 @@ class Graph:
 
     def _topic(self, name: str) -> TopicFacts:
         emitters = self.emitters.get(name, [])
-        numbered = len(emitters) > 1 or any(emitter in self.cycle_of for emitter in emitters)
+        numbered = len(emitters) > 1 or name in self.announced or any(emitter in self.cycle_of for emitter in emitters)
         return TopicFacts(emitters, self.subscribers.get(name, []), numbered)
+
+    def _is_free(self, spec: StepSpec) -> bool:
+        taken = any(
+            self.subscribers.get(topic) for topic in _own(spec) if topic not in spec.announces or topic in spec.emits
+        )
+        return not taken and not spec.is_only_told(self.announced)
 
     def _wire(self) -> None:
         for spec in self.flow.steps:
@@ -145,7 +152,7 @@ class Graph:
 
 
 def _own(spec: StepSpec) -> tuple[str, ...]:
-    return (*spec.emits, step_topic(spec.name), spread_topic(spec.name))
+    return (*spec.topics, step_topic(spec.name), spread_topic(spec.name))
 
 
 def _handled(spec: StepSpec) -> list[str]:

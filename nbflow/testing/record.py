@@ -7,6 +7,7 @@ from typing import Any
 
 from nbflow.errors import CommandRefused, RunEnded
 from nbflow.model.events import Event
+from nbflow.model.waiting import Question
 from nbflow.testing.clock import Clock
 from nbflow.watch.replay import ReplayedLog, ReplayedRun
 
@@ -34,6 +35,10 @@ class RecordedRun(ReplayedRun):
     def cancel(self, run_id: str, reason: str) -> None:
         """A run in process has ended when its handle is there."""
         raise RunEnded(f"The run {run_id[:8]} is over already.", hint="Start it again with flow.test(...).")
+
+    def resolve(self, run_id: str, question: Question, data: Any) -> None:
+        """Nothing waits in a run in process that is over."""
+        raise RunEnded(f"The run {run_id[:8]} is over already.", hint="Answer on its way: flow.trial().resolve(…).")
 
     def delete(self, run_id: str) -> None:
         """It lives as long as its handle, and nowhere else."""

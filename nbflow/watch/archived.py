@@ -45,6 +45,9 @@ class _ArchivedRun(ReplayedRun):
     def cancel(self, run_id: str, reason: str) -> None:
         self._refuse("canceled")
 
+    def resolve(self, run_id: str, question: object, data: object) -> None:
+        self._refuse("answered")
+
     def delete(self, run_id: str) -> None:
         self._refuse("deleted")
 

@@ -36,6 +36,7 @@ TABLES: dict[str, dict[str, str]] = {
         "ended_at": TIME,
         "duration_s": NUMBER,
         "error": TEXT,
+        "waits_for": TEXT,
     },
     "attempts": {
         "task": TEXT,

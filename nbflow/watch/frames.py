@@ -205,7 +205,7 @@ def _task_row(task: TaskView) -> Row:
     index, last = index_for_people(task.index), task.last
     head = task.task, task.step, index, task.key or None, task.status
     if last is None:
-        return *head, None, None, None, None, None, None, None
+        return *head, *[None] * 8
     times = last.queued_ms, last.started_ms, last.ended_ms
     return (
         *head,
@@ -214,6 +214,7 @@ def _task_row(task: TaskView) -> Row:
         *times,
         _seconds(last.started_ms, last.ended_ms),
         last.error or None,
+        task.waits_for or None,
     )
 
 

@@ -17,11 +17,13 @@ from nbflow.errors import CommandRefused, NbflowError, NotEnded, StepFailure, Un
 from nbflow.model.artifacts import ArtifactStore
 from nbflow.model.events import BOUNDED_TYPES, Event
 from nbflow.model.view import View, reduce
+from nbflow.model.waiting import Question
 from nbflow.picture.bundle import run_mimebundle
 from nbflow.picture.flow_picture import FlowPicture, picture_of_run
 from nbflow.watch import frames
 from nbflow.watch.archive import write_archive
 from nbflow.watch.progress import Progress, new_progress
+from nbflow.watch.questions import question_of
 from nbflow.watch.results import failure_of_run, result_of_run, result_of_step
 
 __all__ = ["Decoder", "EventLog", "Followed", "Follows", "Run", "RunBackend", "show_runs_with"]
@@ -72,6 +74,7 @@ class RunBackend(Protocol):
         ...
 
     def cancel(self, run_id: str, reason: str) -> None: ...
+    def resolve(self, run_id: str, question: Question, data: Any) -> None: ...
     def delete(self, run_id: str) -> None: ...
 
 
@@ -182,6 +185,15 @@ class Run:
     def cancel(self, reason: str = "") -> Run:
         """End the run. Nothing of it starts any more, what runs is interrupted, and nothing it still does counts."""
         self._backend.cancel(self.id, reason)
+        return self
+
+    def resolve(self, step: str | Callable[..., Any], data: Any = None) -> Run:
+        """End the wait of a task with an answer: what its `Approval` or `Webhook` asks for, or any JSON for other waits.
+        Of a mapped step one task is named, by index or key: `run.resolve("pay[3]", {"ok": True})`.
+
+        `CommandRefused` if the answer does not fit, `AlreadyAnswered` if somebody was faster: nothing was changed then.
+        """
+        self._backend.resolve(self.id, question_of(self.view, _step_name(step)), data)
         return self
 
     def delete(self) -> None:

@@ -119,6 +119,8 @@ class Context:
     facts: TaskFacts
     port: Port
     emissions: list[Emission] = field(default_factory=list[Emission])
+    resolved: Any = None
+    """What ended the step's `hold=`: the answer, the payload of the event; None if it was a time or a timeout."""
     _progress_at: float = 0.0
 
     @property

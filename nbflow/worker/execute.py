@@ -14,12 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from nbflow.define.answers import answer_of
+from nbflow.define.awaits import answer_type
 from nbflow.define.bundle import LoadedFlow, open_bundle
 from nbflow.define.plan import Route, routes
 from nbflow.define.returns import ReturnTypes
 from nbflow.define.signature import Binder
 from nbflow.errors import BundleUnsigned, InternalError, SignatureMismatch
 from nbflow.model.artifacts import ArtifactStore
+from nbflow.model.awaits import Await
 from nbflow.model.codec import Codec
 from nbflow.model.definition import FlowSpec, Form, StepSpec, Term, failed_topic
 from nbflow.model.ids import index_sort_key
@@ -85,6 +88,8 @@ class Executor:
             attempt = Attempt(job, step, code.routes[step.name], code.codec, code.keys)
             code.flow.world.activate()
             context = Context(self._facts(job, step), port)
+            if step.hold is not None:
+                context.resolved = self._resolved(code, job, step.hold)
             received = self._received(code, job, step)
             args, kwargs = self._bind(code, job, step, received, context)
             value = self._call(code.flow.steps[step.name].function, args, kwargs, context, guard)
@@ -166,7 +171,9 @@ class Executor:
         with flow.world.entered():
             expected = ReturnTypes(spec, functions)
             binders = {
-                step.name: Binder(functions[step.name], step.terms, fallback=expected.received_by(step))
+                step.name: Binder(
+                    functions[step.name], step.terms, fallback=expected.received_by(step), answer=answer_type(step.hold)
+                )
                 for step in spec.steps
             }
         codec = Codec(types=flow.types, signer=self._signer, artifacts=self._artifacts, open_pickles=True)
@@ -188,6 +195,13 @@ class Executor:
         for position, term in enumerate(step.terms):
             pairs += self._term(code, job, term, position, payloads)
         return pairs
+
+    @staticmethod
+    def _resolved(code: _Code, job: Job, hold: Await) -> Any:
+        """What ended the hold: the last of what the claim handed over. Whoever wrote it, it must fit the hold's model."""
+        text = job.payloads[-1] if job.payloads else None
+        value = None if text is None else code.codec.decode(text)
+        return value if value is None else answer_of(hold, job.task, value)
 
     def _term(self, code: _Code, job: Job, term: Term, position: int, payloads: Any) -> list[tuple[str, Any]]:
         decode = code.codec.decode

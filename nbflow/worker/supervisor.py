@@ -25,6 +25,7 @@ from nbflow.store.keys import Keys
 from nbflow.store.scripts import load_scripts, upload
 from nbflow.store.wire import ReplyError, Wire, connect, refusal, shown_url
 from nbflow.worker.child import Child, spawn
+from nbflow.worker.reckon import reckon
 from nbflow.worker.shipping import last_words
 from nbflow.worker.slots import Slots
 
@@ -37,6 +38,8 @@ _AWAY_S = 2.0
 """Told to end, the server is left alone for so long after it did not answer: one wait for all workers, not one for each."""
 _GOODBYE_S = 5.0
 """After the second word to end: until then it may be said to the server what the killed workers held."""
+_SOONEST_S = 0.05
+"""Timers may be due all the time; so long a supervisor lets them wait."""
 _SLICES = 10
 """Of runs that go, at a beat: 5,000 keys."""
 _QUICK_DEATHS, _QUICK_S = 6, 5.0
@@ -62,6 +65,7 @@ class Supervisor:
     ) -> None:
         self.url, self.concurrency, self.spares = url, concurrency, spares
         self.lease_s, self.beat_s = lease_s, beat_s
+        self.next_s = beat_s
         self.keys = Keys(namespace)
         self.scripts = load_scripts(self.keys)
         self.slots = Slots(n=concurrency)
@@ -260,9 +264,16 @@ class Supervisor:
             rows += [child.name, jobs, f"{seconds:.6f}", long]
         lost = self._try(*self.scripts["beat"].command(*rows, lease_ms=int(self.lease_s * 1000)))
         self._drop({name.decode() for name in lost or ()})
-        self._try(*self.scripts["tick"].command())
+        self._tick()
         self._retire()
         self._kill_overdue()
+
+    def _tick(self) -> None:
+        """What is due; and what is due before the next beat is done when it is."""
+        reply = self._try(*self.scripts["tick"].command())
+        _, due_ms, asked = reply or ((), b"", ())
+        reckon(asked, self._try, self.scripts["reckon"])
+        self.next_s = self.beat_s if due_ms == b"" else min(self.beat_s, max(_SOONEST_S, int(due_ms) / 1000))
 
     def _retire(self) -> None:
         """Runs whose retention is over go, in slices; what is not done now is at the next beat."""
@@ -303,7 +314,7 @@ class Supervisor:
                 self.warm.append(self._spawn())
             if time.monotonic() >= due:
                 self._beat()
-                due = time.monotonic() + self.beat_s
+                due = time.monotonic() + self.next_s
         for child in self.warm:
             child.close()
             child.reap()

@@ -35,6 +35,7 @@ from nbflow.worker.interrupts import Interrupts, forget_in_children
 from nbflow.worker.lifeline import die_with_gate, die_with_parent, keep_private
 from nbflow.worker.owned import OwnedArtifacts, stored_artifacts
 from nbflow.worker.port import Desk, WorkerReads
+from nbflow.worker.reckon import reckon
 from nbflow.worker.shipping import Shipper, Shipping
 from nbflow.worker.slots import Slots
 from nbflow.worker.tape import Tape
@@ -275,7 +276,8 @@ class FlowWorker(rq.SimpleWorker):
     def _tick_if_due(self) -> None:
         """The supervisor ticks once a second; what this worker itself put off is due to the millisecond."""
         if time.monotonic() >= self._due:
-            _, due_ms = self._ask(self.scripts["tick"].command())
+            _, due_ms, asked = self._ask(self.scripts["tick"].command())
+            reckon(asked, lambda *command: self._ask(command), self.scripts["reckon"])
             self._due = math.inf if due_ms == b"" else time.monotonic() + int(due_ms) / 1000
 
     def _sweep_if_due(self) -> None:

@@ -37,11 +37,11 @@ def test_a_retry_waits_in_the_due_set_and_is_queued_when_it_is_due(store: Store)
     assert machine.told()[-1] == "step.retry s0"
     assert machine.run_field("N") == "1"
     assert store.client.llen(store.keys.rq_queue("default")) == 0
-    gone, due_ms = store.run_script("tick")
+    gone, due_ms, _ = store.run_script("tick")
     assert gone == []
     assert 59_000 < int(due_ms) <= 60_000
     store.client.zadd(store.keys.timers(), {f"retry {'r1__s0__attempt-2'}": 1})
-    assert store.run_script("tick") == [[], b""]
+    assert store.run_script("tick") == [[], b"", []]
     queued = machine.events()[-1]
     assert (queued.type, queued.attempt, queued.data) == ("step.queued", 2, {"queue": "default", "because": ["retry"]})
     again = _claimed(machine)

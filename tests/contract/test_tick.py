@@ -15,7 +15,7 @@ def test_a_worker_whose_lease_ran_out_is_given_back(store: Store):
     machine.launch()
     machine.claim()
     store.client.zadd(store.keys.workers(), {"w": 1})
-    assert store.run_script("tick") == [[b"w"], b""]
+    assert store.run_script("tick") == [[b"w"], b"", []]
     assert machine.told()[-1] == "step.queued s0"
     assert machine.events()[-1].data == {"queue": "default", "recovered": 1, "cause": "its lease ran out"}
     assert not store.client.exists("rq:worker:w")
@@ -29,7 +29,7 @@ def test_a_worker_that_lives_is_left_alone(store: Store):
     machine.claim()
     store.run_script("beat", "w", 0, 0, "", lease_ms=60_000)
     before = everything(store)
-    assert store.run_script("tick") == [[], b""]
+    assert store.run_script("tick") == [[], b"", []]
     assert everything(store) == before
 
 

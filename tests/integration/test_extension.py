@@ -19,6 +19,7 @@ from nbflow.define import registry
 from nbflow.define.registry import CellId
 from nbflow.errors import InternalError, StepFailure, UnknownRun
 from nbflow.local.stack import StackStatus
+from nbflow.model.waiting import Question
 from nbflow.notebook import cells
 from nbflow.notebook.errors import short_error
 from nbflow.notebook.extension import load_ipython_extension, unload_ipython_extension
@@ -76,6 +77,9 @@ class FakeApp:
         if len(found) != 1:
             raise UnknownRun(f"No run begins with {prefix!r}.", hint="See %nbflow runs.")
         return FakeRun(found[0])
+
+    def resolve(self, run_id: str, question: Question, data: Any) -> None:
+        raise AssertionError(f"nobody answers here: {run_id} {question} {data}")
 
     def cancel(self, run_id: str, reason: str) -> None:
         self.asked.append(("cancel", run_id, reason))

@@ -15,6 +15,7 @@ import pytest
 from nbflow.errors import CommandRefused, NotEnded, RunEnded, StepFailure, UnknownRun
 from nbflow.model.codec import Codec
 from nbflow.model.view import View
+from nbflow.model.waiting import Question
 from nbflow.store.connect import Store
 from nbflow.store.log import RunLog
 from nbflow.watch.follow import Follower
@@ -52,6 +53,9 @@ class Backend:
 
     def delete(self, run_id: str) -> None:
         self.deleted.append(run_id)
+
+    def resolve(self, run_id: str, question: Question, data: Any) -> None:
+        raise AssertionError(f"nobody answers here: {run_id} {question} {data}")
 
     def cancel(self, run_id: str, reason: str) -> None:
         self.canceled.append((run_id, reason))

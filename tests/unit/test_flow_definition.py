@@ -189,7 +189,7 @@ def test_a_flow_needs_a_name_that_fits_into_a_key(name: str) -> None:
         FlowDefinition(name)
 
 
-@pytest.mark.parametrize(("keyword", "nearest"), [("emit", "emits"), ("ques", "queue"), ("hold", "Known")])
+@pytest.mark.parametrize(("keyword", "nearest"), [("emit", "emits"), ("ques", "queue"), ("hol", "hold")])
 def test_an_unknown_keyword_is_named_with_the_nearest_known(keyword: str, nearest: str) -> None:
     flow = FlowDefinition("f")
     with pytest.raises(DefinitionError, match=f"no keyword '{keyword}'") as caught:

@@ -1,5 +1,5 @@
 --! settle: the end of an attempt, if the lease is ours: its event, its emissions and all that follows; then the next job, if one is asked for
---! uses: event job closing cancel advance
+--! uses: event job closing cancel awaits advance
 --! keys: *queues
 --! args: worker want job lease next run task attempt queue long outcome data *emits
 --! reply: {'OK', job or false, slices 0|1, ms or nothing} as of claim | {'AGAIN', job or false, slices} settled before, taken from us or canceled; what we hold now | {'STALE', false, 0} this worker was given up
@@ -17,16 +17,19 @@ local step = string.match(task, '^[^%[]+')
 local p = plan_of('step:'..step)
 local lim = p and p.lim and (call('HGET', RQ..':job:'..job, 'lim') or limits.text_of(task))
 local key = outcome == 'retry' and call('HGET', RQ..':job:'..job, 'key')
-call('DEL', RQ..':job:'..job)
-call('SREM', P..':open:'..run, job)
 if long == '1' then drop_records(job, lease, queue) end
 if lim then limits.free(job, lease, lim) end
-event(run, 'step.'..outcome, task, attempt, data)
+local waits = p and p.after and outcome == 'completed' and hold_after(job, task, attempt, p.after, data, emits)
+if not waits then
+  call('DEL', RQ..':job:'..job)
+  call('SREM', P..':open:'..run, job)
+  event(run, 'step.'..outcome, task, attempt, data)
+end
 if outcome == 'retry' then
   local ok, again = pcall(cjson.decode, data)
   if not ok then again = {nextAttempt = attempt + 1, delay = 0} end    -- nothing may raise here any more
   try_later(run, task, again.nextAttempt, queue, key, again.delay)
-else
+elseif not waits then
   apply(task, attempt, emits)
   count_out(step, p, task, outcome == 'failed' and data or nil)
 end

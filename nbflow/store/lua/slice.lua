@@ -1,11 +1,18 @@
 --! slice: the next at most 500 jobs that were counted but not yet made (a map) or not yet removed (a cancel), or steps not yet closed
---! uses: event job closing cancel advance
+--! uses: event job closing cancel awaits advance giveback answers
 --! keys:
 --! args:
 --! reply: 1 if more is left to do, 0 if not
 local entry = call('LPOP', P..':slices')
 if not entry then return 0 end
 local id, step = string.match(entry, '^(%S+) (%S+)$')
+if id == '*event' then
+  local topic, from, upto, nonce = string.match(step, '^([^/]+)/([^/]+)/([^/]+)/(.+)$')
+  local _, more = give(topic, call('GET', P..':given:'..nonce) or 'null', from, upto)
+  if more then call('RPUSH', P..':slices', '*event '..topic..'/'..more..'/'..upto..'/'..nonce)
+  else call('DEL', P..':given:'..nonce) end
+  return call('EXISTS', P..':slices')
+end
 take(id)
 if step == '*cancel' then
   if cancel_slice(id) then call('RPUSH', P..':slices', entry) end
@@ -19,6 +26,7 @@ elseif status == 'running' then
     make_slice(step, p, SLICE, iso(), nil, queues)
     if num('made:'..step) < num('b:'..step) then call('RPUSH', P..':slices', entry) end
   else queues[1] = put(step, p, '', iso(), nil) end
+  if #asked > 0 then for _, name in ipairs(advance(nil)) do queues[#queues + 1] = name end end
   for _, name in ipairs(queues) do wake(name) end
 end
 return call('EXISTS', P..':slices')

@@ -1,16 +1,17 @@
---! tick: what is due: attempts and runs whose delay is over begin, runs that passed their deadline end, workers whose lease ran out (their machine died) are given back
---! uses: event job closing cancel advance begin giveback
+--! tick: what is due: attempts and runs whose delay is over begin, waits end or time out, runs that passed their deadline end, workers whose lease ran out (their machine died) are given back
+--! uses: event job closing cancel awaits advance begin giveback answers
 --! keys:
 --! args:
---! reply: {the workers given back, ms until the next is due or ''}
+--! reply: {the workers given back, ms until the next is due or '', {{job, since, cron, time zone}, ...} occurrences to reckon}
 local MANY = 200                                                      -- at most; the rest is due at the next tick, which is at once
-local now = now_ms()
+local now, reckon = now_ms(), {}                                      -- reckon: what the caller is asked to compute
 local gone = call('ZRANGEBYSCORE', P..':workers', '-inf', now, 'LIMIT', 0, 20)
 for _, worker in ipairs(gone) do give_back(worker, 'its lease ran out') end
 for _, entry in ipairs(call('ZRANGEBYSCORE', P..':timers', '-inf', now, 'LIMIT', 0, MANY)) do
   call('ZREM', P..':timers', entry)
   local kind, what = string.match(entry, '^(%S+) (.+)$')
-  if kind == 'retry' then try_now(what)
+  if kind == 'retry' then again(what)
+  elseif kind == 'await' then await_due(what, now, reckon)
   elseif kind == 'start' then start_now(what)
   elseif kind == 'rate' then limits.call(what)
   elseif kind == 'deadline' then
@@ -22,4 +23,4 @@ for _, queue in ipairs(call('HKEYS', P..':prio')) do                   -- where 
   if lift(queue) then wake(queue) end
 end
 local due = call('ZRANGE', P..':timers', 0, 0, 'WITHSCORES')[2]
-return {gone, due and math.max(0, due - now) or ''}
+return {gone, due and math.max(0, due - now) or '', reckon}

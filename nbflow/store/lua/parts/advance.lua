@@ -2,10 +2,6 @@
 -- emit in order of calls, step.queued in plan order, step.skipped, flow.*
 local SLICE = 500                                                     -- jobs a script makes or removes at most; 10,000 at once blocked Redis for 120 ms
 
-local function many(command, key, list)                               -- unpack takes no more than 5,000
-  for i = 1, #list, 4000 do call(command, key, unpack(list, i, math.min(i + 3999, #list))) end
-end
-
 local function meet(x, indexes)                                       -- each(a, b): an index is a task when every topic has come for it
   local p, both = plan_of('step:'..x), {}
   for _, index in ipairs(indexes) do
@@ -84,6 +80,7 @@ local function put(s, p, index, at, mine)                             -- one job
   local task = index == '' and s or s..'['..index..']'
   local key = p.key and call('HGET', P..':keys:'..run, task)
   local queue = queue_of_run or p.queue
+  if p.hold then return hold_before(job_hash(run, task, 1, queue, key, at), task, 1, queue, key, p.hold, because_of(s, p)) end
   local job = make_job(run, task, 1, queue, because_of(s, p), key, at)
   if mine and not mine.job and not p.lim and queue == mine.queue and call('LLEN', queue_key(queue)) == 0 then
     mine.job, mine.fields = job, {run, task, '1', QP..queue, key, false}
@@ -221,21 +218,33 @@ local function check_for_idle()                                       -- the ste
   end
 end
 
+local function announce()                                             -- those that are told of a wait, by an emission of the task that waits
+  local now = asked
+  asked = {}
+  for _, a in ipairs(now) do emit(a[1], a[2], a[3], 'one', '', {'', a[4]}) end
+end
+
+local function follow(mine, queues)                                   -- whether the run goes on
+  repeat
+    announce()
+    if not doomed then drain() end
+    if doomed then end_now() return false end
+    make_fresh(mine, queues)
+  until #asked == 0
+  return true
+end
+
 -- all that follows from it. Returns the queues that got a job, one entry a job.
 local function advance(mine)
   local queues = {}
-  if doomed then end_now() return queues end
-  drain()
-  if doomed then end_now() return queues end
-  make_fresh(mine, queues)
+  if not follow(mine, queues) then return queues end
   if #skipped > 0 then skip_events() end
   local left = delta ~= 0 and inc('N', delta) or 1
   if left == 0 and not last and num('S') < #plan_of('steps') then     -- some step had no task: let what nobody watched close now
     last, delta = 1, 0
     set('last')
     check_for_idle()
-    drain()
-    make_fresh(mine, queues)
+    if not follow(mine, queues) then return queues end
     skip_events()
     left = inc('N', delta)
   end

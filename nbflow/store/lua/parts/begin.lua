@@ -24,6 +24,5 @@ local function due_at(delay, now)
 end
 
 local function told_due(start, due)                                   -- the data of flow.start with its due time
-  local at = string.gsub(iso({math.floor(due / 1000), due % 1000 * 1000}), '000Z$', 'Z')
-  return '{"dueAt":"'..at..'"'..(start == '{}' and '' or ',')..string.sub(start, 2)
+  return '{"dueAt":"'..stamp(due)..'"'..(start == '{}' and '' or ',')..string.sub(start, 2)
 end

@@ -15,6 +15,13 @@ local function close_run(new, kind, data)                             -- the end
   tell(run, f[1], kind)
 end
 
+local function unhold(job)                                             -- a held task waits no more: out of the due-set, and of its topic's waiting ones
+  local topic = call('HGET', RQ..':job:'..job, 'topic')
+  call('ZREM', P..':timers', 'await '..job)
+  if topic then call('ZREM', P..':waits:'..topic, job) end
+  call('HDEL', RQ..':job:'..job, 'hold', 'since', 'limit', 'ends', 'topic')
+end
+
 local revoked = {}                                                    -- worker, lease: whom to interrupt
 local function cancel_slice(id)
   local searched = {}
@@ -36,7 +43,10 @@ local function cancel_slice(id)
       local queue = string.sub(f[6], #QP + 1)
       if f[3] == 'started' then limits.free(job, f[5], f[8]) else limits.leave(job, queue, f[8]) end
     end
-    call('ZREM', P..':timers', 'retry '..job)
+    if f[3] == 'deferred' then
+      unhold(job)
+      call('DEL', P..':held:'..job)
+    else call('ZREM', P..':timers', 'retry '..job) end
     call('DEL', jk)
     if f[1] then event(id, 'step.canceled', f[1], f[2], '{"reason":"run"}') end
   end

@@ -22,6 +22,14 @@ local function iso(t)                                                 -- RQ's fo
     math.floor(rest / 3600), math.floor(rest % 3600 / 60), rest % 60, t[2])
 end
 
+local function stamp(ms)                                              -- a moment, as events tell it
+  return (string.gsub(iso({math.floor(ms / 1000), ms % 1000 * 1000}), '000Z$', 'Z'))
+end
+
+local function many(command, key, list)                               -- unpack takes no more than 5,000
+  for i = 1, #list, 4000 do call(command, key, unpack(list, i, math.min(i + 3999, #list))) end
+end
+
 local function notice(run, id, kind, task, attempt, data)
   call('PUBLISH', P..':events:'..run, '{"id":"'..id..'","type":"'..kind..'","task":"'..task..'","attempt":'..attempt..',"data":'..data..'}')
 end

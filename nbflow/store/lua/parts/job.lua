@@ -111,16 +111,21 @@ local function try_later(run, task, attempt, queue, key, delay_ms)      -- the n
   local job = job_hash(run, task, attempt, queue, key, iso())
   call('HSET', RQ..':job:'..job, 'status', 'scheduled')
   call('ZADD', P..':timers', now_ms() + delay_ms, 'retry '..job)
+  return job
+end
+
+local function enter_queue(job, run, task, attempt, queue, key, priority, because, lim)     -- a job that was there already, and in no queue
+  call('HSET', RQ..':job:'..job, 'status', 'queued', 'enqueued_at', iso())
+  if lim then call('HSET', RQ..':job:'..job, 'seat', call('INCR', P..':seats')) end
+  push_job(queue, job, priority)
+  event(run, 'step.queued', task, attempt, '{"queue":"'..queue..'","because":'..because..(key and ',"key":'..cjson.encode(key) or '')..'}')
 end
 
 local function try_now(job)                                             -- its time has come; nothing if it was canceled meanwhile
   local f = call('HMGET', RQ..':job:'..job, 'run', 'task', 'attempt', 'origin', 'key', 'status', 'priority', 'lim')
   if f[6] ~= 'scheduled' then return end
   local queue = string.sub(f[4], #QP + 1)
-  call('HSET', RQ..':job:'..job, 'status', 'queued', 'enqueued_at', iso())
-  if f[8] then call('HSET', RQ..':job:'..job, 'seat', call('INCR', P..':seats')) end
-  push_job(queue, job, tonumber(f[7] or '0'))
-  event(f[1], 'step.queued', f[2], f[3], '{"queue":"'..queue..'","because":["retry"]'..(f[5] and ',"key":'..cjson.encode(f[5]) or '')..'}')
+  enter_queue(job, f[1], f[2], f[3], queue, f[5], tonumber(f[7] or '0'), '["retry"]', f[8])
   wake(queue)
 end
 
@@ -147,7 +152,8 @@ local function offer(job, f)
       hand(call('HGET', rk, 'p:'..topic))
     elseif b[1] == 'e' then
       for i = 2, #b do hand(call('HGET', P..':emits:'..run..':'..b[i], index)) end
-    elseif b[1] == 'i' then hand(call('HGET', rk, 'input')) end
+    elseif b[1] == 'i' then hand(call('HGET', rk, 'input'))
+    elseif b[1] == 'r' then out[#out + 1] = call('HGET', P..':resolved:'..run, task) end
   end
   return out, shown
 end

@@ -41,7 +41,10 @@ local function launch_run(o, fields)
   event(o.id, 'flow.start', '', 0, due and told_due(o.start, due) or o.start)
   tell(o.id, o.flow, 'flow.start')
   take(o.id)
-  local deadline = plan_of('limits').deadline
+  local deadline, lookbacks = plan_of('limits').deadline, plan_of('limits').lookbacks
+  for topic, ms in pairs(lookbacks or {}) do                          -- from now on events of these topics are kept for so long
+    if ms > tonumber(call('HGET', P..':topics', topic) or '0') then call('HSET', P..':topics', topic, ms) end
+  end
   if deadline then call('ZADD', P..':timers', now + deadline, 'deadline '..o.id) end
   if due then start_later(o.id, due) else begin_run() end
   return {'OK', o.id}

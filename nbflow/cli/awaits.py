@@ -1,0 +1,57 @@
+"""`resolve`, `emit`: ending waits from the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from nbflow.cli.terminal import plain, say
+
+__all__ = ["emit", "resolve"]
+
+Inputs = Annotated[
+    list[str] | None, typer.Option("--input", metavar="JSON", help="The answer: JSON, @file, or name=value, several.")
+]
+
+
+def resolve(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Its id, or the beginning of it.")],
+    step: Annotated[
+        str, typer.Argument(metavar="STEP", help="The step that waits, or one task of it: pay[3], pay[b.csv].")
+    ],
+    inputs: Inputs = None,
+) -> None:
+    """Answer a task that waits. The answer is validated first; of two answers one wins."""
+    from nbflow.app import default
+
+    answer = _document(inputs or [])
+    with default() as nbflow:
+        found = nbflow.run(run)
+        found.resolve(step, answer)
+    say(f"{plain(step)} of run {found.id} goes on.")
+
+
+def emit(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="Dotted words, such as order.paid.")],
+    payload: Annotated[
+        str | None, typer.Argument(metavar="[JSON]", help="The payload: JSON, @file, or name=value.")
+    ] = None,
+) -> None:
+    """Tell all tasks that wait for an event of this topic."""
+    from nbflow.app import default
+
+    document = None if payload is None else _document([payload])
+    with default() as nbflow:
+        ended = nbflow.emit(topic, document)
+    say(f"{plain(topic)} ended {ended} wait{'' if ended == 1 else 's'}.")
+
+
+def _document(texts: list[str]) -> Any:
+    """The one value, or the named ones as a dict."""
+    from nbflow.cli.inputs import read_inputs
+
+    typed = read_inputs(texts, ())
+    if typed.whole:
+        return typed.whole[0]
+    return typed.values if texts else None
