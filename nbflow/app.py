@@ -15,10 +15,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from nbflow.define import registry
 from nbflow.define.checked import checked_delay
 from nbflow.define.flow import FlowDefinition
 from nbflow.engine import awaits, control, deletion, queues
 from nbflow.engine.codecs import Codecs
+from nbflow.engine.disabled import refuse_if_disabled
 from nbflow.engine.launch import Launcher, Order
 from nbflow.engine.options import Options, refuse_late_start
 from nbflow.errors import CommandRefused, SecretMissing, nearest
@@ -41,6 +43,7 @@ from nbflow.watch.follow import Follower
 from nbflow.watch.run import Run
 
 if TYPE_CHECKING:
+    from nbflow.engine.again import How
     from nbflow.engine.versions import Versions
     from nbflow.model.policy import Duration
     from nbflow.model.versions import Version
@@ -239,6 +242,23 @@ class Nbflow:
         order, _ = self._order(flow, Options())
         schema = schema_of(flow.input_model())
         return self.published.publish(order, schema, note=note, deadline_s=flow.spec().deadline_s)
+
+    def again(
+        self, run_id: str, how: How, *, at: str | None = None, changed: bool = False, flow: FlowDefinition | None = None
+    ) -> Run:
+        """Go on from a run: see `Run.resume`, `Run.fork` and `Run.restart`. The code is that of `flow`, else of the flow of
+        that name in this process, else the run's own."""
+        from nbflow.engine import again
+
+        refuse_if_disabled(run_id)
+        origin = again.read_origin(self.store, run_id, how, at)
+        flow = flow or registry.defined(origin.flow)
+        if flow is None:
+            code = again.old_code(self.store, self.signer, origin, self._codecs.of_run(run_id))
+        else:
+            code = again.new_code(origin, flow, *self._order(flow, origin.options))
+        run = self._launcher.launch(again.order_of(origin, code, changed=changed), code.codec)
+        return Run(run, self, flow=origin.flow)
 
     def cancel(self, run_id: str, reason: str = "") -> None:
         """End a run; see `Run.cancel`."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from nbflow import app
 from nbflow.app import Nbflow
 from nbflow.define.flow import FlowDefinition
+from nbflow.engine.disabled import LaunchDisabled, launches_disabled, refuse_if_disabled
 from nbflow.engine.options import Options
 from nbflow.errors import DefinitionError, UnknownRun
 from nbflow.picture.bundle import flow_mimebundle
@@ -25,28 +25,6 @@ if TYPE_CHECKING:
     from nbflow.watch.frames import DataFrame
 
 __all__ = ["Flow", "LaunchDisabled", "Start", "checked_options", "launches_disabled", "refuse_if_disabled"]
-
-_disabled: list[bool] = []
-
-
-class LaunchDisabled(BaseException):
-    """A start where flows are only read. No error of the author's, so no `except Exception` of his may catch it."""
-
-
-@contextmanager
-def launches_disabled() -> Generator[None]:
-    """Inside the block no flow is started: `start` raises `LaunchDisabled` instead, in all threads."""
-    _disabled.append(True)
-    try:
-        yield
-    finally:
-        _disabled.pop()
-
-
-def refuse_if_disabled(flow: str) -> None:
-    """Raise `LaunchDisabled` where flows are only read."""
-    if _disabled:
-        raise LaunchDisabled(flow)
 
 
 class Flow(FlowDefinition):

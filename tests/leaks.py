@@ -18,8 +18,9 @@ from nbflow.store.connect import Store
 __all__ = ["leaks"]
 
 ENDED = ("completed", "failed", "canceled")
-OF_A_RUN = "flow|log|run|emits|order|keys|state|owned|open|meet|left|turns|resolved"
-ONLY_WHILE_IT_RUNS = ("open", "meet", "left", "turns")
+OF_A_RUN = "flow|log|run|emits|order|keys|state|owned|open|meet|left|turns|resolved|reuse|again|making"
+ONLY_WHILE_IT_RUNS = ("open", "meet", "left", "turns", "reuse", "again", "making")
+STAGED = ("owned", "reuse", "state")
 
 
 def leaks(store: Store) -> list[str]:
@@ -73,7 +74,7 @@ class _Check:
 
     def _of_a_run(self, key: str, kind: str, run: str, _: str | None) -> str:
         status = self._status(run)
-        if status is None and (self._is_going(run) or (kind == "owned" and self._is_starting(run))):
+        if status is None and (self._is_going(run) or (kind in STAGED and self._is_starting(run))):
             return ""
         if status is None:
             return f"there is no run {run}"
@@ -128,7 +129,8 @@ class _Check:
             lost = [run for run in self.text.smembers(key) if not self._is_going(run)]
             return f"it names {lost}" if lost else ""
         runs = self.text.zrange(key, 0, -1) if name == "retire" else []
-        lost = [run for run in runs if self._status(run) is None and not self.text.exists(self.keys.owned(run))]
+        staged = {run: [f"{self.keys.namespace}:{kind}:{run}" for kind in STAGED] for run in runs}
+        lost = [run for run in runs if self._status(run) is None and not self.text.exists(*staged[run])]
         return f"it names {lost}" if lost else ""
 
     def _is_going(self, run: str) -> bool:

@@ -41,11 +41,12 @@ class Machine:
         self.store.run_script("upload", b"bundle", kind="bundle", digest="b")
 
     def launch(
-        self, run: str = "r1", value: str = "{}", key: str = "", *, queue: str = "", priority: str = "", delay: str = ""
-    ) -> list[Any]:
+        self, run: str = "r1", value: str = "{}", key: str = "", *, queue: str = "", priority: str = "", delay: str = "",
+        fields: tuple[str, ...] = (),
+    ) -> list[Any]:  # fmt: skip
         start = json.dumps({"input": json.loads(value), "bundle": "b"})
         return self.store.run_script(
-            "launch", id=run, flow=self.flow.name, plan=self.plan.digest, bundle="b", sig="s", input=value,
+            "launch", *fields, id=run, flow=self.flow.name, plan=self.plan.digest, bundle="b", sig="s", input=value,
             inputdigest=value, start=start, key=key, tags="[]", queue=queue,
             priority=priority, delay=delay, by="{}",
         )  # fmt: skip

@@ -19,7 +19,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from nbflow.define.limits import limits_of
 from nbflow.model.definition import FlowSpec, Form, StepSpec, Term, failed_topic, spread_topic, step_topic
 from nbflow.model.policy import seconds
 
-__all__ = ["Plan", "Route", "compile_plan", "leaves", "routes"]
+__all__ = ["Plan", "Route", "compile_plan", "digest_of_table", "leaves", "routes"]
 
 _WAITS_FOR_CLOSING = (Form.COLLECT, Form.KEEP, Form.COMPLETED)
 
@@ -141,8 +141,12 @@ def compile_plan(flow: FlowSpec) -> Plan:
         watch = {"w": 1} if watched & set(members) else {}
         table[f"cycle:{i}"] = {"members": sorted(members), "ext": len(_feeders(wiring, i))} | watch
     text = {field: json.dumps(value, separators=(",", ":")) for field, value in table.items()}
-    digest = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:32]
-    return Plan(text, digest)
+    return Plan(text, digest_of_table(text))
+
+
+def digest_of_table(table: Mapping[str, str]) -> str:
+    """The name of a plan: 32 hexadecimal digits of the SHA-256 of its table."""
+    return hashlib.sha256(json.dumps(dict(table), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _kept(flow: FlowSpec, topics: dict[str, dict[str, Any]]) -> list[str]:

@@ -29,6 +29,7 @@ __all__ = [
     "FlowSettings",
     "cell_locator",
     "define",
+    "defined",
     "end_cell",
     "flows",
     "forget",
@@ -272,6 +273,13 @@ def get(name: str) -> FlowRecord:
             hint = nearest(name, flows) or "Run the cell that defines it."
             raise UnknownFlow(f"No flow {name!r} is defined in this process.", hint=hint)
         return flows[name]
+
+
+def defined(name: str) -> FlowDefinition | None:
+    """The flow of that name as it is defined now, if it has any steps."""
+    with _lock:
+        record = _shelf[-1].get(name)
+        return record.handle if record is not None and record.declarations() else None
 
 
 def reset() -> None:

@@ -16,9 +16,11 @@ from typing import Any
 
 from nbflow.define.bundle import Bundle
 from nbflow.define.plan import Plan
-from nbflow.errors import CommandRefused, InternalError, KeyTaken, ServerUnreachable, StoreError
+from nbflow.engine.staged import Past, stage
+from nbflow.errors import CommandRefused, InternalError, KeyTaken, ServerUnreachable, StoreError, UnknownRun
 from nbflow.model.artifacts import StagedArtifacts, digest_of
 from nbflow.model.codec import Codec
+from nbflow.model.encoder import to_json
 from nbflow.model.ids import RunId, new_run_id
 from nbflow.model.runs import run_signature_parts
 from nbflow.model.signing import Signer
@@ -52,6 +54,10 @@ class Order:
     """As `launch.lua` takes it: milliseconds from then on, or `@` and a moment in milliseconds since 1970."""
     version: int = 0
     """The number of the published version that it starts, whose code the server has; 0 for code at hand."""
+    text: str = ""
+    """The input as it was written by an earlier run, if it is to be the same to the letter."""
+    past: Past | None = None
+    """What is taken over from an earlier run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,7 @@ class Launcher:
     def _prepared(self, order: Order, codec: Codec) -> _Prepared:
         staged = None if codec.artifacts is None else StagedArtifacts(codec.artifacts)
         writer = Codec(types=codec.types, signer=codec.signer, artifacts=staged)
-        text = writer.encode(dict(order.input), name="input")
+        text = order.text or writer.encode(dict(order.input), name="input")
         run = new_run_id()
         named = self._named(order, run, text, self._graph(order, writer))
         return _Prepared(order, run, named, _fields(order), staged)
@@ -113,8 +119,10 @@ class Launcher:
         run, staged = prepared.run, prepared.staged
         try:
             self._own(run, staged)
+            if prepared.order.past is not None:
+                stage(self._store, run, prepared.order.past)
             reply = self._say(prepared)
-        except StoreError as error:
+        except (StoreError, UnknownRun) as error:
             if not isinstance(error, ServerUnreachable):  # then it may have been launched
                 self._disown(run, staged)
             raise
@@ -127,7 +135,15 @@ class Launcher:
         if reply[0] in (b"KEY", b"FULL"):
             self._disown(prepared.run, prepared.staged)
             return self._refused(prepared.order, reply)
+        if prepared.order.past is not None:
+            self._slice()
         return prepared.run
+
+    def _slice(self) -> None:
+        """Take over the rest now: there may be nothing for a worker to be woken for. If this ends here, workers go on."""
+        with contextlib.suppress(StoreError), translated(self._store.url):
+            while self._store.client.exists(f"{self._store.keys.namespace}:slices") and self._store.run_script("slice"):
+                pass
 
     def _own(self, run: RunId, staged: StagedArtifacts | None) -> None:
         """The run owns its artifacts before they are there: nobody takes them for forgotten."""
@@ -167,6 +183,9 @@ class Launcher:
             reply = self._store.run_script("launch", *prepared.fields, **prepared.named)
             if reply[0] != b"MISSING":
                 return reply
+            if reply[1] == b"past" and order.past is not None:
+                stage(self._store, prepared.run, order.past)
+                continue
             if order.version:
                 raise CommandRefused(
                     f"Version {order.version} of flow {order.flow!r} is not there any more.",
@@ -235,12 +254,14 @@ class Launcher:
 
 def _fields(order: Order) -> tuple[Any, ...]:
     """Further fields of the run's hash, in pairs."""
-    return ("version", order.version) if order.version else ()
+    version = ("version", order.version) if order.version else ()
+    return (*version, *(order.past.fields() if order.past else ()))
 
 
 def _told(order: Order) -> str:
     """What `flow.start` tells beside the rest, as JSON that goes on."""
-    return f',"version":{order.version}' if order.version else ""
+    version = f',"version":{order.version}' if order.version else ""
+    return version + (f",{to_json(order.past.told)[1:-1]}" if order.past else "")
 
 
 def who() -> dict[str, str]:

@@ -132,6 +132,8 @@ def _start(view: View, event: Event, ms: int) -> None:
     view.started_ms = ms
     view.start = event.data
     view.input = event.data.get("input")
+    state: Any = event.data.get("state")  # what a run that goes on from another begins with
+    view.state = {**state} if isinstance(state, dict) else {}
 
 
 def _end(view: View, event: Event, ms: int) -> None:

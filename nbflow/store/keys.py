@@ -53,6 +53,10 @@ class Keys:
     def emits(self, run: str, topic: str) -> str:
         return f"{self.namespace}:emits:{run}:{topic}"
 
+    def names(self, run: str) -> str:
+        """What `key=` called the elements, by task."""
+        return f"{self.namespace}:keys:{run}"
+
     def state(self, run: str) -> str:
         return f"{self.namespace}:state:{run}"
 

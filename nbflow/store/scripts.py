@@ -29,7 +29,7 @@ __all__ = ["NAMES", "STOCK_JOB_DATA", "Script", "load_script", "load_scripts", "
 
 NAMES = (
     *("launch", "settle", "claim", "adopt", "slice", "tick", "beat", "giveback", "cancel", "append", "state"),
-    *("own", "upload", "delete", "retire", "swept", "publish", "unpublish", "resolve", "emit", "reckon"),
+    *("own", "upload", "stage", "delete", "retire", "swept", "publish", "unpublish", "resolve", "emit", "reckon"),
 )
 _LUA = Path(__file__).parent / "lua"
 _HEADER = re.compile(r"^--! (\w+):[ \t]*(.*)$", re.MULTILINE)

@@ -17,6 +17,12 @@ class Clock:
         self.now_ms = int(start.timestamp() * 1000)
         self._last = -1
 
+    def later(self) -> Clock:
+        """Another clock, which goes on from this one."""
+        other = Clock()
+        other.now_ms = self.now_ms + 1
+        return other
+
     def jump(self, to_ms: int) -> None:
         """It is that time now. It never goes back."""
         if to_ms > self.now_ms:

@@ -80,6 +80,15 @@ class Code:
         self.limits = {step.name: limits_of(self.spec, step) for step in self.spec.steps}
         self._picture = picture_of(self.spec).to_json()
 
+    def step_entry(self, step: str) -> dict[str, Any] | None:
+        """The step in the plan table."""
+        return self._entries.get(step)
+
+    @cached_property
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        entries = {field: text for field, text in self.plan.table.items() if field.startswith("step:")}
+        return {field.partition(":")[2]: json.loads(text) for field, text in entries.items()}
+
     @cached_property
     def world(self) -> World:
         """What the code finds when it imports; opens the bundle."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbflow.engine.reuse import Outcome
 from nbflow.errors import InternalError
 from nbflow.model.definition import failed_topic
 from nbflow.model.ids import index_for_people
@@ -23,6 +24,7 @@ from nbflow.testing.decisions import Decisions, Task
 from nbflow.testing.limits import Limit, Limits, value_in
 from nbflow.testing.port import Output, TaskPort, TimeLimit
 from nbflow.testing.record import Record
+from nbflow.testing.takeover import DecidedRun, Takeover
 from nbflow.worker.task import Ending
 
 __all__ = ["Chance", "Crash", "Engine"]
@@ -68,16 +70,26 @@ class Chance:
 class Engine:
     """One run."""
 
-    def __init__(self, code: Code, order: Order, record: Record, chance: Chance, crash: Crash) -> None:
+    def __init__(
+        self,
+        code: Code,
+        order: Order,
+        record: Record,
+        chance: Chance,
+        crash: Crash,
+        *,
+        takeover: Takeover | None = None,
+    ) -> None:
         self._code, self._order, self._record, self._chance, self._crash = code, order, record, chance, crash
-        self._decisions = Decisions(code.graph)
+        self._decisions, self._takeover = Decisions(code.graph), takeover or Takeover()
         self._clock = record.clock
         self._began_ms = self._clock.now_ms
         self._ready: list[Execution] = []
         self._held: list[Execution] = []
         self._timers: list[tuple[int, int, Execution | None]] = []  # when, a number for the order, None: the deadline
-        self._keys: dict[Task, str] = {}
-        self._state: dict[str, str] = {}
+        self._keys: dict[str, str] = {}  # by task
+        self._state = dict(self._takeover.state)
+        self.kept = DecidedRun(self._decisions, code.step_entry, order.text, self._keys)
         self._errors: dict[str, dict[str, Any]] = {}
         self._told_skips = 0
         self._ended = False
@@ -96,7 +108,7 @@ class Engine:
                 moves[what](ready[which] if what == "start" else due_ms or 0 if what == "jump" else which)
 
     def _launch(self) -> None:
-        self._record.add("flow.start", data=self._code.start(self._order))
+        self._record.add("flow.start", data={**self._code.start(self._order), **self._takeover.told})
         deadline_s = self._code.spec.deadline_s
         if deadline_s is not None:
             self._later(round(deadline_s * 1000), None)
@@ -150,9 +162,10 @@ class Engine:
             self._held.append(execution)
 
     def _execute(self, execution: Execution, payloads: tuple[bytes | None, ...]) -> Ending:
-        executor, key = self._code.executor, self._keys.get(execution.task)
+        executor, key = self._code.executor, self._keys.get(str(execution.task))
         job = self._code.job(self._order, execution, key, payloads)
-        port = TaskPort(job, self._record, self._state, executor, self._order.text.encode())
+        line = self._takeover.line or self._order.run
+        port = TaskPort(job, self._record, self._state, executor, self._order.text.encode(), line=line)
         with self._output.of(port):
             ending = executor.execute(job, port, self._limit)
         port.is_over = True
@@ -193,7 +206,7 @@ class Engine:
         if self._code.routes[execution.task.step].failed:
             index = index_for_people(execution.task.index)
             told = {"error": said, "traceback": "", "attempt": execution.attempt, "index": index}
-            payload = {**told, "key": self._keys.get(execution.task), "input": None}
+            payload = {**told, "key": self._keys.get(str(execution.task)), "input": None}
             topic = failed_topic(execution.task.step)
             ending.emit(topic, "silent", [(execution.task.index or "0", self._code.codec.encode(payload))])
         execution.ending = ending
@@ -225,7 +238,7 @@ class Engine:
 
     def _emit(self, execution: Execution, topic: str, mode: str, text: str, pairs: dict[str, str]) -> None:
         if mode == "key":  # names for the elements of the step that stands for the topic
-            self._keys |= {Task(topic, index): name for index, name in pairs.items()}
+            self._keys |= {f"{topic}[{index}]": name for index, name in pairs.items()}
             return
         indexes = self._decisions.emit(topic, pairs)
         if mode == "one":
@@ -245,22 +258,36 @@ class Engine:
     # -- what follows -----------------------------------------------------------------------------------------------
 
     def _advance(self, ready: list[Task], failed: str | None = None) -> None:
-        decisions, spec = self._decisions, self._code.spec
-        first = failed is not None and decisions.steps[failed].failed == 1
-        if failed and first and spec.on_failure == "cancel" and not self._code.routes[failed].failed:
+        first = failed is not None and self._decisions.steps[failed].failed == 1
+        if failed and first and self._code.spec.on_failure == "cancel" and not self._code.routes[failed].failed:
             self._end_now("step", {"failedStep": failed, **self._errors[failed]})
             return
-        if decisions.mapped_tasks > spec.max_tasks:
+        self._queue_ready(ready)
+        while not self._ended and (following := self._takeover.next()):
+            self._queue_ready(self._end_as_before(*following))
+        if not self._ended and not self._decisions.outstanding:
+            self._end()
+
+    def _queue_ready(self, ready: list[Task]) -> None:
+        if self._decisions.mapped_tasks > self._code.spec.max_tasks:
             self._end_now("max_tasks", {"error": _SAYS["max_tasks"]})
             return
         for task in ready:
-            self._queue_task(Execution(task), decisions.because(task))
+            if not self._takeover.takes(task, self._code.step_entry, self.kept):
+                self._queue_task(Execution(task), self._decisions.because(task))
         self._tell_skips()
-        if not decisions.outstanding:
-            self._end()
+
+    def _end_as_before(self, task: Task, outcome: Outcome) -> list[Task]:
+        """A settle without an execution. Returns the tasks that became ready."""
+        execution, data = Execution(task), json.loads(outcome.data)
+        key = self._keys.get(str(task))
+        self._tell("step.completed", execution, data if key is None else data | {"key": key})
+        for topic, mode, text, pairs in _groups(outcome.emits):
+            self._emit(execution, topic, mode, text, pairs)
+        return self._decisions.complete(task)
 
     def _queue_task(self, execution: Execution, because: list[str]) -> None:
-        key = self._keys.get(execution.task)
+        key = self._keys.get(str(execution.task))
         named = {} if key is None else {"key": key}
         execution.limits = self._limits_of(execution.task)
         self._tell("step.queued", execution, {**self._queue(execution), "because": because, **named})

@@ -103,8 +103,10 @@ class Graph:
 
     def _topic(self, name: str) -> TopicFacts:
         emitters = self.emitters.get(name, [])
+        subscribers = self.subscribers.get(name, [])
         numbered = len(emitters) > 1 or name in self.announced or any(emitter in self.cycle_of for emitter in emitters)
-        return TopicFacts(emitters, self.subscribers.get(name, []), numbered)
+        is_kept_only = name.startswith("failed:") and not subscribers  # by the indexes of the tasks that failed
+        return TopicFacts(emitters, subscribers, numbered and not is_kept_only)
 
     def _is_free(self, spec: StepSpec) -> bool:
         taken = any(

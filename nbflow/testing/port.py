@@ -35,8 +35,11 @@ _WHOLE = re.compile(r"-?\d+")
 class TaskPort:
     """The `Port` of one execution. From a thread that outlives it nothing counts any more."""
 
-    def __init__(self, job: Job, record: Record, state: dict[str, str], executor: Executor, text: bytes) -> None:
+    def __init__(
+        self, job: Job, record: Record, state: dict[str, str], executor: Executor, text: bytes, *, line: str
+    ) -> None:
         self._job, self._record, self._state, self._executor, self._input = job, record, state, executor, text
+        self._line = line
         self._lock = threading.RLock()
         self.is_over = False
 
@@ -77,6 +80,9 @@ class TaskPort:
     def keep(self, name: str, value: Any) -> None:
         text = self._executor.codec(self._job).encode(drawn(value))
         self.record("artifact", {"name": name, "ref": json.loads(text)})
+
+    def line(self) -> str:
+        return self._line
 
     def is_canceled(self) -> bool:
         return self.is_over

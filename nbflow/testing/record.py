@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from nbflow.errors import CommandRefused, RunEnded
+from nbflow.model.codec import Codec
 from nbflow.model.events import Event
 from nbflow.model.waiting import Question
 from nbflow.testing.clock import Clock
 from nbflow.watch.replay import ReplayedLog, ReplayedRun
+from nbflow.watch.run import How, Run
 
 __all__ = ["Record", "RecordedRun"]
 
@@ -30,7 +33,15 @@ class Record(ReplayedLog):
 
 
 class RecordedRun(ReplayedRun):
-    """What a handle works with."""
+    """What a handle works with. `again` runs one that goes on from it."""
+
+    def __init__(self, record: Record, codec: Codec, again: Callable[..., Run]) -> None:
+        super().__init__(record, codec)
+        self._again = again
+
+    def again(self, run_id: str, how: How, *, at: str | None = None, changed: bool = False) -> Run:
+        """In this process, as the trial is now."""
+        return self._again(how, at=at, changed=changed)
 
     def cancel(self, run_id: str, reason: str) -> None:
         """A run in process has ended when its handle is there."""

@@ -14,16 +14,20 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 from nbflow.define.flow import FlowDefinition
+from nbflow.engine.again import How, Origin, take
 from nbflow.errors import DefinitionError, nearest
+from nbflow.model.history import history
 from nbflow.model.ids import new_run_id, split_task
 from nbflow.testing.clock import BEGINNING, Clock
-from nbflow.testing.code import Code
+from nbflow.testing.code import Code, Order
 from nbflow.testing.decisions import Task
 from nbflow.testing.engine import MAX_RECOVERIES, Chance, Crash, Engine
 from nbflow.testing.record import Record, RecordedRun
+from nbflow.testing.takeover import DecidedRun, Takeover
 from nbflow.watch.run import Run
 
 __all__ = ["Trial"]
@@ -103,15 +107,42 @@ class Trial:
     def _run(self, seed: int | random.Random | None, run_id: str, given: dict[str, Any]) -> Run:
         code = self._code
         order = code.order(run_id, self._flow.validate_input(given))
-        record = Record(order.run, self._flow.name, Clock(self._start))
+        return self._do(code, order, seed, Clock(self._start), Takeover())
+
+    def _do(self, code: Code, order: Order, seed: int | random.Random | None, clock: Clock, takeover: Takeover) -> Run:
+        record = Record(order.run, self._flow.name, clock)
         chance = Chance(seed, self._workers)
         crash = _Planned(self._plan, self._crashes, chance.draw)
-        engine = Engine(code, order, record, chance, crash)
+        engine = Engine(code, order, record, chance, crash, takeover=takeover)
         if self._needs_a_thread():
             _in_a_thread(engine.run)
         else:
             engine.run()
-        return Run(order.run, RecordedRun(record, code.codec), flow=self._flow.name)
+        line = takeover.line or order.run
+        again = partial(self._again, record, engine.kept, line, seed)
+        return Run(order.run, RecordedRun(record, code.codec, again), flow=self._flow.name)
+
+    def _again(
+        self,
+        record: Record,
+        kept: DecidedRun,
+        line: str,
+        seed: int | random.Random | None,
+        how: How,
+        *,
+        at: str | None,
+        changed: bool,
+    ) -> Run:
+        """A run that goes on from another one: of the flow as it is now, with the bodies as they are replaced now."""
+        told = history(record.run_id, list(record.events), at)
+        origin = Origin(record.run_id, self._flow.name, how, at, told, kept, line)
+        code = Code(self._flow, self._replaced)
+        keys = {step.name: step.key for step in self._flow.steps()}
+        taken = take(origin, code.spec, code.bundle.fingerprints, code.codec, keys, changed=changed)
+        takeover = Takeover(taken.outcomes, taken.state, taken.told, taken.line)
+        run_id = hashlib.sha256(f"{record.run_id}:{how}:{at}".encode()).hexdigest()[:32]
+        order = code.order(run_id, self._flow.validate_input(code.codec.decode_value(told.view.input)))
+        return self._do(code, order, seed, record.clock.later(), takeover)
 
     def _outcome(self, run: Run) -> tuple[str, str]:
         return run.status, self._code.codec.encode(run.result) if run.status == "completed" else ""

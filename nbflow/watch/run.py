@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from nbflow.errors import CommandRefused, NbflowError, NotEnded, StepFailure, UnknownRun, nearest
 from nbflow.model.artifacts import ArtifactStore
@@ -22,12 +22,14 @@ from nbflow.picture.bundle import run_mimebundle
 from nbflow.picture.flow_picture import FlowPicture, picture_of_run
 from nbflow.watch import frames
 from nbflow.watch.archive import write_archive
+from nbflow.watch.earlier import PastRun, log_up_to, told_of_reuse
 from nbflow.watch.progress import Progress, new_progress
 from nbflow.watch.questions import question_of
 from nbflow.watch.results import failure_of_run, result_of_run, result_of_step
 
-__all__ = ["Decoder", "EventLog", "Followed", "Follows", "Run", "RunBackend", "show_runs_with"]
+__all__ = ["Decoder", "EventLog", "Followed", "Follows", "How", "Run", "RunBackend", "show_runs_with"]
 
+How = Literal["resume", "fork", "restart"]
 BUSY = ("running", "retrying", "queued")
 
 
@@ -76,6 +78,9 @@ class RunBackend(Protocol):
     def cancel(self, run_id: str, reason: str) -> None: ...
     def resolve(self, run_id: str, question: Question, data: Any) -> None: ...
     def delete(self, run_id: str) -> None: ...
+    def again(self, run_id: str, how: How, *, at: str | None = None, changed: bool = False) -> Run:
+        """A new run that goes on from this one."""
+        ...
 
 
 class Run:
@@ -196,6 +201,30 @@ class Run:
         self._backend.resolve(self.id, question_of(self.view, _step_name(step)), data)
         return self
 
+    def resume(self, *, changed: bool = False) -> Run:
+        """Go on where it ended: a new run of the flow as it is defined now, with the same input. What completed here is
+        taken over, with what it emitted, as long as it would receive the same; what failed, what is new and what follows
+        from it is executed.
+
+        Of a step whose code has changed, too, what completed is kept, and told. `changed=True` executes it anew, and of
+        what follows only what then receives something else. `NotEnded` if this run goes on: see `fork`.
+        """
+        return self._again("resume", changed=changed)
+
+    def fork(self, at: str | None = None) -> Run:
+        """Go on from an event (an id of `run.events`), in a new run: with what had completed by then and the state that
+        was, and with idempotency keys of its own. Without `at`, from now on. `flow.plan(run)` tells what is executed."""
+        return self._again("fork", at=at)
+
+    def restart(self) -> Run:
+        """A new run of the flow as it is defined now, with the same input, that takes nothing over."""
+        return self._again("restart")
+
+    def at(self, event_id: str) -> Run:
+        """The run as it was at an event (an id of `run.events`), to look at: `run.at(id).tasks`, its state, its picture."""
+        log = log_up_to(self.id, self.flow, self._log.read(self.id), event_id)
+        return Run(self.id, PastRun(log, self._backend.codec_for(self.id), event_id), flow=self.flow)
+
     def delete(self) -> None:
         """Delete the run, which has ended, with all that only it refers to. `CommandRefused` if it lives: cancel it first."""
         self._backend.delete(self.id)
@@ -281,6 +310,12 @@ class Run:
                 if event.ends_run:
                     break
         return self
+
+    def _again(self, how: How, *, at: str | None = None, changed: bool = False) -> Run:
+        run = self._backend.again(self.id, how, at=at, changed=changed)
+        if how != "restart":
+            _say(told_of_reuse(run.view))
+        return run
 
     def _fold(self, event: Event, said: dict[str, dict[str, Any]]) -> None:
         if event.type not in BOUNDED_TYPES:

@@ -61,6 +61,9 @@ class Port(Protocol):
     def read_state(self, key: str | None) -> dict[str, Any]: ...
     def keep(self, name: str, value: Any) -> None: ...
     def is_canceled(self) -> bool: ...
+    def line(self) -> str:
+        """The run whose idempotency keys this one has: its own id, or the first run's that it was resumed from."""
+        ...
 
 
 class Log:
@@ -152,8 +155,8 @@ class Context:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for all attempts of a task: hand it to services that must not act twice."""
-        return f"{self.facts.run_id}:{self.facts.step}:{self.facts.index}"
+        """The same for all attempts of a task, also when the run is resumed: hand it to services that must not act twice."""
+        return f"{self.port.line()}:{self.facts.step}:{self.facts.index}"
 
     @property
     def input(self) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import nbflow
 from nbflow.define.forms import NOTHING
+from nbflow.define.numbering import Numbers
 from nbflow.define.plan import Route
 from nbflow.define.signature import InvalidPayload
 from nbflow.errors import Canceled, DefinitionError, GiveUp, NbflowError
@@ -54,7 +54,7 @@ class Attempt:
         ending = Ending("completed", "")
         text, elements = self._result(ending, result)
         emissions = _with_result(self.step, value, calls)
-        numbers = _Numbers(self.job.index, emissions)
+        numbers = Numbers(self.job.index, emissions)
         for emission in emissions:
             self._emit(ending, numbers, emission, text if emission.is_result else None)
         shown = f'{{"$emit":{json.dumps(emissions[0].topic)}}}' if emissions and emissions[0].is_result else text
@@ -114,7 +114,7 @@ class Attempt:
         self._name_elements(ending, spread_topic(self.step.name), [str(i) for i in range(len(items))], items)
         return text if type(result) is list else self.codec.encode(result), elements
 
-    def _emit(self, ending: Ending, numbers: _Numbers, emission: Emission, text: str | None) -> None:
+    def _emit(self, ending: Ending, numbers: Numbers, emission: Emission, text: str | None) -> None:
         indexes = numbers.take(emission.topic, len(emission.values))
         self._name_elements(ending, emission.topic, indexes, emission.values)
         if emission.many:
@@ -167,24 +167,6 @@ def _elements(step: StepSpec, value: Any) -> list[Any]:
         f"The step {step.name!r} returned {type(value).__name__}, and each({step.name}) needs a list.",
         hint="Return a list (or a tuple, a set, a generator), one element for each task.",
     )
-
-
-class _Numbers:
-    """Indexes of emissions: 0, 1, … in order of calls; a task with index i hands on i if it emits a topic once."""
-
-    def __init__(self, index: str, emissions: list[Emission]) -> None:
-        self._index = index
-        self._calls = Counter(emission.topic for emission in emissions)
-        self._many = {emission.topic for emission in emissions if emission.many}
-        self._next: Counter[str] = Counter()
-
-    def take(self, topic: str, count: int) -> list[str]:
-        if self._index and self._calls[topic] == 1 and topic not in self._many:
-            return [self._index]
-        first = self._next[topic]
-        self._next[topic] += count
-        dot = f"{self._index}." if self._index else ""
-        return [f"{dot}{number}" for number in range(first, first + count)]
 
 
 def _reason(error: BaseException) -> str:

@@ -74,6 +74,9 @@ class WorkerReads:
     def input(self, run: str) -> bytes:
         return self.ask("HGET", self._keys.run(run), "input")
 
+    def line(self, run: str) -> str:
+        return (self.ask("HGET", self._keys.run(run), "line") or run.encode()).decode()
+
     def state(self, run: str) -> dict[str, str]:
         flat = self.ask("HGETALL", self._keys.state(run))
         return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
@@ -161,6 +164,10 @@ class WorkerPort:
         with self._talk() as job:
             text = self._codec(job).encode(drawn(value))
         self.record("artifact", {"name": name, "ref": json.loads(text)})
+
+    def line(self) -> str:
+        with self._talk() as job:
+            return self.desk.reads.line(job.run)
 
     def is_canceled(self) -> bool:
         if self.is_over:

@@ -13,7 +13,7 @@ from nbflow.model.ids import index_sort_key
 from nbflow.store.connect import Store
 from nbflow.worker.context import Emission
 from nbflow.worker.ending import Attempt
-from nbflow.worker.task import Job
+from nbflow.worker.task import Ending, Job
 from tests.machine import Claimed, Machine
 from tests.property.random_flows import Deed
 
@@ -42,14 +42,19 @@ class StandIn:
             claimed.append(task)
         return claimed
 
-    def settle(self, task: Claimed, deed: Deed) -> None:
+    def ending(self, task: Claimed, deed: Deed) -> Ending:
+        """What a real worker would make of the deed."""
         step_name = task.task.partition("[")[0]
         attempt = Attempt(_job(task), self.flow.step(step_name), self.routes[step_name], self.codec, self.keys)
         if deed.fails:
-            ended = attempt.failed(ValueError(task.task), 0.001, None)
-        else:
-            calls = [Emission(call.topic, list(call.values), many=call.many) for call in deed.calls]
-            ended = attempt.completed(deed.returns, calls, 0.001)
+            return attempt.failed(ValueError(task.task), 0.001, None)
+        calls = [Emission(call.topic, list(call.values), many=call.many) for call in deed.calls]
+        return attempt.completed(deed.returns, calls, 0.001)
+
+    def settle(self, task: Claimed, deed: Deed) -> None:
+        self.end(task, self.ending(task, deed))
+
+    def end(self, task: Claimed, ended: Ending) -> None:
         status, _ = self.machine.settle(task, ended.emits, outcome=ended.outcome, data=ended.data)
         assert status == "OK"
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from nbflow.model.definition import FlowSpec
 from nbflow.model.ids import split_task
 from nbflow.store.connect import Store
-from nbflow.store.scripts import Script
 from tests.leaks import leaks
 from tests.machine import Claimed
 from tests.property.closing_model import Model, Task
 from tests.property.profiles import examples
 from tests.property.random_flows import Deeds, flows
+from tests.property.sliced import sliced
 from tests.property.stand_in_worker import StandIn, key_of
 
 pytestmark = pytest.mark.timeout(1800)  # of a proof; a usual run takes seconds
@@ -137,13 +137,7 @@ def test_scripts_and_model_agree(valkey_store: Store, flow: FlowSpec, data: st.D
 @pytest.fixture
 def sliced_store(valkey_store: Store) -> Store:
     """A store whose scripts do very little at a time."""
-    whole = dict(valkey_store.scripts)
-    for name, script in whole.items():
-        text = script.text.replace("local MOST = 500", "local MOST = 3").replace("local SLICE = 500", "local SLICE = 2")
-        assert text != script.text or "local run, rk, pk" not in text
-        sha = str(valkey_store.text.script_load(text))
-        valkey_store.scripts[name] = Script(name, text, sha, script.args, script.rest)
-    return valkey_store
+    return sliced(valkey_store)
 
 
 @examples(60)

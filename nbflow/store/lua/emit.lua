@@ -1,5 +1,5 @@
 --! emit: an event from outside of runs: kept in its topic's log while somebody may look back for it, and given to all tasks that wait for it
---! uses: event job closing cancel awaits advance giveback answers
+--! uses: event job closing cancel awaits reuse advance giveback answers
 --! keys:
 --! args: topic payload nonce
 --! reply: {how many tasks it resolved by now, 1 if slices go on with it}

@@ -1,5 +1,5 @@
 --! settle: the end of an attempt, if the lease is ours: its event, its emissions and all that follows; then the next job, if one is asked for
---! uses: event job closing cancel awaits advance
+--! uses: event job closing cancel awaits reuse advance
 --! keys: *queues
 --! args: worker want job lease next run task attempt queue long outcome data *emits
 --! reply: {'OK', job or false, slices 0|1, ms or nothing} as of claim | {'AGAIN', job or false, slices} settled before, taken from us or canceled; what we hold now | {'STALE', false, 0} this worker was given up

@@ -1,5 +1,5 @@
---! slice: the next at most 500 jobs that were counted but not yet made (a map) or not yet removed (a cancel), or steps not yet closed
---! uses: event job closing cancel awaits advance giveback answers
+--! slice: the next at most 500 jobs that were counted but not yet made (a map) or not yet removed (a cancel), steps not yet closed, or ends not yet taken over
+--! uses: event job closing cancel awaits reuse advance giveback answers
 --! keys:
 --! args:
 --! reply: 1 if more is left to do, 0 if not
@@ -19,6 +19,9 @@ if step == '*cancel' then
   interrupt_revoked()
 elseif status == 'running' and step == '*close' then
   resume()
+  for _, name in ipairs(advance(nil)) do wake(name) end
+elseif status == 'running' and step == '*reuse' then
+  call('HDEL', rk, 'reusing')
   for _, name in ipairs(advance(nil)) do wake(name) end
 elseif status == 'running' then
   local p, queues = plan_of('step:'..step), {}

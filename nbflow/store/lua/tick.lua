@@ -1,5 +1,5 @@
 --! tick: what is due: attempts and runs whose delay is over begin, waits end or time out, runs that passed their deadline end, workers whose lease ran out (their machine died) are given back
---! uses: event job closing cancel awaits advance begin giveback answers
+--! uses: event job closing cancel awaits reuse advance begin giveback answers
 --! keys:
 --! args:
 --! reply: {the workers given back, ms until the next is due or '', {{job, since, cron, time zone}, ...} occurrences to reckon}

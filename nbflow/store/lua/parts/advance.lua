@@ -25,6 +25,7 @@ local function store(topic, on, pairs_)                               -- payload
     if on.first then call('HSETNX', rk, 'p:'..topic, pairs_[2]) end
     if on.keep then many('HSET', P..':emits:'..run..':'..topic, pairs_) end
     if on.order then many('RPUSH', P..':order:'..run..':'..topic, indexes) end
+    if reuses and on.keep then add_to_sum(topic, pairs_) end
   end
   return indexes
 end
@@ -78,6 +79,8 @@ end
 
 local function put(s, p, index, at, mine)                             -- one job; the settling worker takes it at once if nothing waits before it
   local task = index == '' and s or s..'['..index..']'
+  local before = reuses and rank_before(s, p, index, task)
+  if before then call('ZADD', P..':again:'..run, before, task) return nil end
   local key = p.key and call('HGET', P..':keys:'..run, task)
   local queue = queue_of_run or p.queue
   if p.hold then return hold_before(job_hash(run, task, 1, queue, key, at), task, 1, queue, key, p.hold, because_of(s, p)) end
@@ -102,17 +105,29 @@ local function differ_in_priority(steps)
   for i = 2, #steps do if priority_of(steps[i]) ~= priority_of(steps[1]) then return true end end
 end
 
+local function is_under_way(s, p)                                      -- its tasks are being made already, in their order
+  return p.each and num('b:'..s) - num('made:'..s) ~= fresh[s]
+end
+
+local function remember_fresh()                                       -- of a run that takes over: take_over makes them
+  for _, s in ipairs(fresh) do
+    if not is_under_way(s, plan_of('step:'..s)) then call('RPUSH', P..':making:'..run, s) end
+  end
+  fresh = {}
+end
+
 local function make_fresh(mine, queues)                               -- jobs of what became ready: 500 now, the rest counted for the slices that follow
   if #fresh == 0 then return end
-  if differ_in_priority(fresh) then mine = nil end                    -- the claim that follows takes the best
   table.sort(fresh, function(a, b) return plan_of('step:'..a).pos < plan_of('step:'..b).pos end)
+  if reuses then remember_fresh() return end
+  if differ_in_priority(fresh) then mine = nil end                    -- the claim that follows takes the best
   local at, left = iso(), SLICE
   for _, s in ipairs(fresh) do
     local p = plan_of('step:'..s)
     if not p.each then
       if left > 0 then queues[#queues + 1] = put(s, p, '', at, mine) left = left - 1
       else call('RPUSH', P..':slices', run..' '..s) end
-    elseif num('b:'..s) - num('made:'..s) == fresh[s] then            -- else a slice is under way already, and keeps the order
+    elseif not is_under_way(s, p) then
       if left > 0 then left = left - make_slice(s, p, left, at, mine, queues) end
       if num('made:'..s) < num('b:'..s) then call('RPUSH', P..':slices', run..' '..s) end
     end
@@ -224,12 +239,58 @@ local function announce()                                             -- those t
   for _, a in ipairs(now) do emit(a[1], a[2], a[3], 'one', '', {'', a[4]}) end
 end
 
+local END_COSTS = 5                                                   -- applying an end costs as much as making so many jobs
+
+local function end_as_before(task)                                    -- a settle without a worker
+  local s = string.match(task, '^[^%[]+')
+  local p, kept = plan_of('step:'..s), P..':reuse:'..run
+  local data, emits = unpack(cjson.decode(string.match(call('HGET', kept, task), '^%d+ %x+ (.*)$')))
+  local key = p.key and call('HGET', P..':keys:'..run, task)
+  if key then data = string.sub(data, 1, -2)..',"key":'..cjson.encode(key)..'}' end
+  call('HDEL', kept, task)
+  event(run, 'step.completed', task, 1, data)
+  apply(task, 1, emits)
+  count_out(s, p, task, nil)
+end
+
+local function make_waiting(s, limit, queues)                         -- of the first step in line; how many were made
+  local p, made = plan_of('step:'..s), 1
+  if p.each then made = make_slice(s, p, limit, iso(), nil, queues)
+  else queues[#queues + 1] = put(s, p, '', iso(), nil) end
+  if not p.each or num('made:'..s) >= num('b:'..s) then call('LPOP', P..':making:'..run) end
+  return made
+end
+
+-- Tasks first, then the next end: only then is it sure which was the first. What a script cannot do is left for a slice.
+local function take_over(queues)
+  local again, making, did = P..':again:'..run, P..':making:'..run, 0
+  if get('reusing') then return end
+  while did < SLICE and not doomed and call('EXISTS', P..':left:'..run, P..':turns:'..run) == 0 do
+    local s = call('LINDEX', making, 0)
+    if s then did = did + make_waiting(s, SLICE - did, queues)
+    else
+      local task = call('ZPOPMIN', again)[1]
+      if not task then return end
+      did = did + END_COSTS
+      end_as_before(task)
+      drain()
+      make_fresh(nil, queues)
+    end
+  end
+  if doomed or call('EXISTS', again, making) == 0 then return end
+  set('reusing')
+  call('RPUSH', P..':slices', run..' *reuse')
+  wake(queue_of_run or plan_of('step:'..plan_of('steps')[1]).queue)    -- there may be nobody who looks
+end
+
 local function follow(mine, queues)                                   -- whether the run goes on
   repeat
     announce()
     if not doomed then drain() end
     if doomed then end_now() return false end
     make_fresh(mine, queues)
+    if reuses then take_over(queues) end
+    if doomed then end_now() return false end
   until #asked == 0
   return true
 end
@@ -239,7 +300,7 @@ local function advance(mine)
   local queues = {}
   if not follow(mine, queues) then return queues end
   if #skipped > 0 then skip_events() end
-  local left = delta ~= 0 and inc('N', delta) or 1
+  local left = (delta ~= 0 or reuses) and inc('N', delta) or 1
   if left == 0 and not last and num('S') < #plan_of('steps') then     -- some step had no task: let what nobody watched close now
     last, delta = 1, 0
     set('last')

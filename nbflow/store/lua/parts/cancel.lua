@@ -9,6 +9,7 @@ local function close_run(new, kind, data)                             -- the end
   call('ZREM', P..':runs:running', run)
   call('ZADD', P..':runs:'..new, now, run)
   call('DEL', P..':meet:'..run, P..':left:'..run, P..':turns:'..run)
+  if reuses then call('UNLINK', P..':reuse:'..run, P..':again:'..run, P..':making:'..run) end
   call('ZREM', P..':timers', 'deadline '..run, 'start '..run)
   local kept_ms = (plan_of('limits') or {}).retention
   if kept_ms then call('ZADD', P..':retire', now + kept_ms, run) end

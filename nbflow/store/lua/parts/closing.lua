@@ -5,19 +5,20 @@
 --   e: emissions of a, where the script numbers them   c: closed emitters of a   b: made: elements counted as tasks / made jobs
 --   R: reached   Z: z: short   C: d: closed   og: xg: outstanding tasks of a cycle / closed steps that feed it   p: first payload
 --   T: tasks of mapped steps, which are what can grow without end   last: nothing runs any more, so that the steps nobody watches close too
+--   reuse: tasks are taken over from an earlier run (parts/reuse.lua)
 -- The plan table (define/plan.py) holds  step:<s>  on:<a>  cycle:<i>  from:<s>  entries  leaves  closed  cycles  steps.
 local MOST = 500                                                      -- entries of the worklist that a script does; 1,000 skips at once blocked Redis for 24 ms
 local run, rk, pk                                                     -- the run at hand, its hash, its plan
-local status, last, queue_of_run, priority_of_run                     -- fields of the run
+local status, last, queue_of_run, priority_of_run, reuses             -- fields of the run
 local doomed                                                          -- why the run must end at once: {reason, step or nil}
 local facts, fresh, skipped, delta                                    -- decoded plan fields; tasks to make; steps to skip; change of N
 local work, turns, resumed                                            -- worklist; cycles to look at; whether the worklist is one that was kept
 
 local function take(id)
   run, rk = id, P..':run:'..id
-  local f = call('HMGET', rk, 'plan', 'status', 'last', 'queue', 'priority')
+  local f = call('HMGET', rk, 'plan', 'status', 'last', 'queue', 'priority', 'reuse')
   pk, status, last, queue_of_run = P..':plan:'..(f[1] or ''), f[2], f[3], f[4]
-  priority_of_run = f[5] and tonumber(f[5])
+  priority_of_run, reuses = f[5] and tonumber(f[5]), f[6]
   facts, fresh, skipped, delta, doomed = {}, {}, {}, 0, nil
   work, turns, resumed = {}, {}, false
 end

@@ -1,0 +1,84 @@
+"""Runs in process that go on from earlier ones: what `parts/reuse.lua` does, in plain Python. The model that it is proven
+against."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbflow.engine.reuse import Outcome
+from nbflow.model.definition import Form
+from nbflow.model.receipt import Keeps, receipt, sum_of
+from nbflow.testing.decisions import Decisions, Task
+
+__all__ = ["DecidedRun", "Takeover"]
+
+Entry = Callable[[str], dict[str, Any] | None]
+"""A step in a plan table."""
+
+
+@dataclass(slots=True)
+class DecidedRun:
+    """What is kept of a run that the model decides, as `engine/earlier.py` tells it of one in a store."""
+
+    decisions: Decisions
+    step_entry: Entry
+    text: str
+    names: Mapping[str, str]
+    """What `key=` called the elements, by task."""
+
+    def field(self, name: str) -> str | None:
+        kind, _, what = name.partition(":")
+        if kind == "input":
+            return self.text
+        if kind == "p":
+            return next(iter(self._emitted(what).values()), None)
+        step, _, number = what.rpartition(":")
+        facts = self.decisions.steps[step]
+        others = [i for i, term in enumerate(facts.spec.terms) if term.form is not Form.EACH]
+        return facts.satisfied.get(others[int(number) - 1])
+
+    def payload(self, topic: str, index: str) -> str | None:
+        return self._emitted(topic).get(index)
+
+    def sum(self, topic: str) -> str:
+        return sum_of(self._emitted(topic).items())
+
+    def emitted(self, topic: str) -> dict[str, str] | None:
+        return self._emitted(topic) or None
+
+    def name(self, task: str) -> str | None:
+        return self.names.get(task)
+
+    def _emitted(self, topic: str) -> dict[str, str]:
+        facts = self.decisions.topics.get(topic)
+        return facts.emitted if facts is not None else {}
+
+
+@dataclass(slots=True)
+class Takeover:
+    """What a run takes over: ends by task. `told` is added to `flow.start`; `line` is the first run of the line."""
+
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict[str, Outcome])
+    state: Mapping[str, str] = field(default_factory=dict[str, str])
+    told: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    line: str = ""
+    _waiting: list[tuple[int, Task]] = field(default_factory=list[tuple[int, Task]])
+
+    def takes(self, task: Task, entry: Entry, kept: Keeps) -> bool:
+        """Whether the task's end is taken over: it would receive what it received. Then it waits for its turn."""
+        outcome = self.outcomes.get(str(task))
+        found = entry(task.step)
+        if outcome is None or found is None or outcome.receipt != receipt(task.step, found, task.index, kept):
+            return False
+        heapq.heappush(self._waiting, (outcome.rank, task))
+        return True
+
+    def next(self) -> tuple[Task, Outcome] | None:
+        """The next end: in the order in which they came in the earlier run."""
+        if not self._waiting:
+            return None
+        _, task = heapq.heappop(self._waiting)
+        return task, self.outcomes[str(task)]
