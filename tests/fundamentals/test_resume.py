@@ -275,7 +275,13 @@ def test_in_process_it_is_the_same():
     assert (again.result, _queued(again), again.state) == (5, ["square[1]", "total"], {"done": 4})
     assert again["square"][1] == (1, f"{run.id}:square:1")
     assert again.view.start["older"] == {"square": [2, 3]}
-    assert _queued(run.fork(at=run.events["id"][0])) == ["numbers", "square[0]", "square[1]", "square[2]", "total"]
+    assert _queued(run.fork(at=str(run.events["id"].iloc[0]))) == [
+        "numbers",
+        "square[0]",
+        "square[1]",
+        "square[2]",
+        "total",
+    ]
     assert len(_queued(again.restart())) == 5
 
 
