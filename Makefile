@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: setup quickstart check style types house test bench notebooks widgets docs dev clean help
+.PHONY: setup quickstart check style types house test proof bench notebooks widgets docs dev clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -41,6 +41,10 @@ house: $(BIN)/pyright
 
 test: | $(BIN)/python  ## install what tests need and run them all
 	$(BIN)/pip install -e '.[test]' && $(BIN)/python -m pytest -n auto --dist loadfile
+
+proof: $(BIN)/pytest  ## the long form: 20,000 examples of each law, a death at each write; hours (docs/reliability.md)
+	$(BIN)/python -m tests.fault.matrix --write
+	$(BIN)/python -m pytest -n auto --dist load --hypothesis-profile=proof tests/property
 
 bench: $(BIN)/pytest  ## the measurements behind the claims
 	$(BIN)/python -m benchmarks

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import tests.property.profiles  # noqa: F401 - how many examples, before any test is collected
 from nbflow.store.connect import Store
 from tests.servers import Kind, RunningServer, start_server
 from tests.site import Site, open_site, wait_until

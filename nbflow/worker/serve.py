@@ -67,6 +67,8 @@ def _supervise(options: argparse.Namespace) -> int:
         "NBFLOW_REDIS_URL": options.url,
         "NBFLOW_NAMESPACE": options.namespace,
         "NBFLOW_QUEUES": options.queues,
+        "NBFLOW_LEASE_S": str(options.lease),
+        "NBFLOW_HEARTBEAT_S": str(options.beat),
     }
     try:
         supervisor = Supervisor(

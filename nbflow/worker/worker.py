@@ -43,7 +43,6 @@ from nbflow.worker.task import Ending, Job, job_from_reply
 
 __all__ = ["FlowWorker", "main"]
 
-BEAT_NS = 500_000_000
 WAIT_S, WAIT_ALL_S = 5, 1
 SWEEP_S = 60.0
 ANSWER_S = 5.0
@@ -71,6 +70,7 @@ class FlowWorker(rq.SimpleWorker):
         artifacts: str,
         all_queues: bool,
         lease_s: float,
+        beat_s: float,
         **options: Any,
     ) -> None:
         base: Any = super()  # RQ leaves some parameters of its constructor untyped
@@ -82,6 +82,9 @@ class FlowWorker(rq.SimpleWorker):
         self._interrupts = Interrupts(slots, slot)
         self._interrupts.on_idle_alarm = self._leave
         self._all_queues, self._lease_ms = all_queues, int(lease_s * 1000)
+        self._long_ns = int(
+            beat_s * 0.5e9
+        )  # a beat shows what runs for nine tenths of one: none of those may be missed
         self.scripts: dict[str, Script] = load_scripts(keys)
         self._keys = keys
         self.wire = connect(url)
@@ -200,7 +203,7 @@ class FlowWorker(rq.SimpleWorker):
         command = (
             "EVALSHA", self.scripts["settle"].sha, len(self._queue_keys), *self._queue_keys,
             self.name, "0" if self._stopping else "1", job.id, lease, self._lease, job.run, job.task, job.attempt, job.queue,
-            "1" if took_ns > BEAT_NS else "0", ended.outcome, ended.data, *ended.emits,
+            "1" if took_ns > self._long_ns else "0", ended.outcome, ended.data, *ended.emits,
         )  # fmt: skip
         status, reply, slices, *due_ms = self._ask(command)
         self._tick_in(*due_ms)
@@ -383,6 +386,7 @@ def _work(slots: Slots, tape: Tape, gate: int) -> int:
             [_queue(keys.rq_queue_name(queue), connection) for queue in queues],
             name=told["name"], connection=connection, slots=slots, slot=told["slot"], tape=tape, url=url, keys=keys,
             signer=Signer(secret), artifacts=chosen.artifacts or "", all_queues=ALL_QUEUES in served, lease_s=chosen.lease_s,
+            beat_s=chosen.heartbeat_s,
         )  # fmt: skip
     except ReplyError as error:
         raise refusal(url, error) from error

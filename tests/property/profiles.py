@@ -1,5 +1,5 @@
-"""How many examples a property takes: a few in a usual run, many with `--hypothesis-profile=proof`, or as many as
-`NBFLOW_TEST_EXAMPLES` says."""
+"""How many examples a property takes. In a usual run a few, and the same ones each time: it judges the change, not the
+day's luck. With `--hypothesis-profile=proof` a hundred times as many, drawn anew; `NBFLOW_TEST_EXAMPLES` names a number."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from hypothesis import HealthCheck, settings
 
 __all__ = ["examples"]
 
-_UNUSUAL = 20
-settings.register_profile("proof", max_examples=100 * _UNUSUAL)
+_TIMES = 100
+_WANTED = int(os.environ.get("NBFLOW_TEST_EXAMPLES", "0"))
+settings.register_profile("usual", derandomize=not _WANTED, deadline=None)  # the machine is shared
+settings.register_profile("proof", derandomize=False, deadline=None, max_examples=100 * _TIMES)
+settings.load_profile("usual")  # `--hypothesis-profile` is loaded after this
 
 
 def examples(usual: int) -> settings:
     """Settings of a property that takes so many examples in a usual run."""
     times = settings.default.max_examples / 100 if settings.default is not None else 1
-    count = int(os.environ.get("NBFLOW_TEST_EXAMPLES", "0")) or int(usual * max(1, times))
     return settings(
-        max_examples=count,
-        deadline=None,  # the machine is shared
+        max_examples=_WANTED or int(usual * max(1, times)),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
     )

@@ -12,7 +12,7 @@ from tests.property.closing_oracle import check_at_the_end, check_closing
 from tests.property.profiles import examples
 from tests.property.random_flows import Deeds, flows
 
-pytestmark = pytest.mark.timeout(1800)  # of a proof; a usual run takes seconds
+pytestmark = pytest.mark.timeout(6 * 3600)  # of a proof; a usual run takes seconds
 
 
 @examples(300)

@@ -1,7 +1,7 @@
 """The scripts and the model must agree: the same tasks in the same order, the same payloads to each, the same steps
 skipped, the same end. Random flows, random failures, random order of settles.
 
-More examples: `--hypothesis-profile=proof`, or `NBFLOW_TEST_EXAMPLES=5000`.
+20,000 examples: `--hypothesis-profile=proof`; or `NBFLOW_TEST_EXAMPLES=5000`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.property.random_flows import Deeds, flows
 from tests.property.sliced import sliced
 from tests.property.stand_in_worker import StandIn, key_of
 
-pytestmark = pytest.mark.timeout(1800)  # of a proof; a usual run takes seconds
+pytestmark = pytest.mark.timeout(6 * 3600)  # of a proof; a usual run takes seconds
 
 
 class _Race:
@@ -128,16 +128,16 @@ def _plain(received: object) -> object:
     return [_plain(one) for one in received] if isinstance(received, list | tuple) else received
 
 
-@examples(150)
+@examples(200)
 @given(flows(), st.data())
-def test_scripts_and_model_agree(valkey_store: Store, flow: FlowSpec, data: st.DataObject):
-    _Race(valkey_store, flow, data).run()
+def test_scripts_and_model_agree(store: Store, flow: FlowSpec, data: st.DataObject):
+    _Race(store, flow, data).run()
 
 
 @pytest.fixture
-def sliced_store(valkey_store: Store) -> Store:
+def sliced_store(store: Store) -> Store:
     """A store whose scripts do very little at a time."""
-    return sliced(valkey_store)
+    return sliced(store)
 
 
 @examples(60)
