@@ -1,6 +1,6 @@
 """Memory shared by a supervisor and its workers: one slot each, no locks, one writer per field.
 
-The worker writes `lease` (0 when idle), `since` (monotonic ns), `jobs`, `seconds`, `deadline` of a timed task, `shipped` (bytes of its tape that are
+The worker writes `lease` (0 when idle), `since` (monotonic ns; 0 until it has registered), `jobs`, `seconds`, `deadline` of a timed task, `shipped` (bytes of its tape that are
 in Redis). The supervisor writes `target`: the lease it means to interrupt.
 """
 

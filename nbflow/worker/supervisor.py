@@ -256,14 +256,17 @@ class Supervisor:
 
     def _beat(self) -> None:
         rows: list[Any] = []
+        registered: set[bytes] = set()
         now = time.monotonic_ns()
         for slot, child in self.workers.items():
             jobs, seconds = self.slots.sums(slot)
             lease, since = self.slots.running(slot)
             long = lease if lease and now - since > self.beat_s * 0.9e9 else ""
             rows += [child.name, jobs, f"{seconds:.6f}", long]
+            if since:
+                registered.add(child.name.encode())
         lost = self._try(*self.scripts["beat"].command(*rows, lease_ms=int(self.lease_s * 1000)))
-        self._drop({name.decode() for name in lost or ()})
+        self._drop({name.decode() for name in registered.intersection(lost or ())})
         self._tick()
         self._retire()
         self._kill_overdue()
@@ -282,9 +285,10 @@ class Supervisor:
                 return
 
     def _drop(self, lost: set[str]) -> None:
-        """Workers that were given up while nothing was heard of us: what they do counts no more."""
+        """Workers that were given up while nothing was heard of us: what they do counts no more. (One that
+        had not registered at that beat is not among them, however long it takes.)"""
         for slot, child in self.workers.items():
-            if child.name in lost and time.monotonic() - child.born > self.lease_s and slot not in self.kill_at:
+            if child.name in lost and slot not in self.kill_at:
                 if self.slots.running(slot)[0]:
                     self.interrupt(slot)
                 else:

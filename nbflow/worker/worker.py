@@ -139,6 +139,7 @@ class FlowWorker(rq.SimpleWorker):
             self.set_state("idle")
             beat = self.scripts["beat"]
             self._ask(beat.command(self.name, 0, 0, "", lease_ms=self._lease_ms))  # no task before the lease
+            self._slots.begin(self._slot, 0, time.monotonic_ns())  # from now on, who does not know us has given us up
             self._capture.install()
             self._shipper.start(self._second_wire)
             self._loop()

@@ -122,6 +122,27 @@ def test_the_result_of_an_execution_that_was_given_up_is_refused(site: Site, tmp
         other.stop()
 
 
+def test_a_worker_that_begins_slowly_is_not_taken_for_one_that_was_given_up(site: Site, tmp_path: Path) -> None:
+    """On a busy machine it may take longer than a lease until a worker has registered."""
+    slow = "import os, socket, sys, time\nif 'nbflow.worker.worker' in sys.orig_argv:\n"
+    slow += "    connect = socket.socket.connect\n"
+    slow += "    socket.socket.connect = lambda self, to: (time.sleep(0.9), connect(self, to))[1]\n"
+    (tmp_path / "sitecustomize.py").write_text(slow)
+    flow = site.flow()
+
+    @flow.entry(queue="slowly")
+    def nothing() -> str:
+        return "done"
+
+    settings = {"NBFLOW_LEASE_S": "1", "NBFLOW_HEARTBEAT_S": "0.1", "PYTHONPATH": str(tmp_path)}
+    workers = site.start_workers(1, queues="slowly", **settings)
+    try:
+        assert flow.start().wait(40, progress=False).result == "done"
+        assert "ended" not in workers.log.read_text()
+    finally:
+        workers.stop()
+
+
 def _has_ended(run: Run) -> bool:
     """Our own connections are cut as well, and as often as it takes for a read to give up."""
     try:
