@@ -19,7 +19,21 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from nbflow.cli import awaits, doctor, flows, keep, queues, quickstart, runs, secret, stack, start, versions, workers
+from nbflow.cli import (
+    again,
+    awaits,
+    doctor,
+    flows,
+    keep,
+    queues,
+    quickstart,
+    runs,
+    secret,
+    stack,
+    start,
+    versions,
+    workers,
+)
 from nbflow.cli.terminal import block, in_commands, plain, warn
 from nbflow.errors import InputInvalid, InternalError, NbflowError, UnknownFlow, UnknownRun
 
@@ -95,6 +109,9 @@ for name, command in (
     ("events", runs.events),
     ("logs", runs.logs),
     ("cancel", runs.cancel),
+    ("resume", again.resume),
+    ("restart", again.restart),
+    ("fork", again.fork),
     ("resolve", awaits.resolve),
     ("emit", awaits.emit),
     ("delete", keep.delete),

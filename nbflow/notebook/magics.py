@@ -102,6 +102,12 @@ def _cancel(app: App, words: Sequence[str]) -> Any:
     return _say(f"Run {run.id[:PREFIX]} is canceled.")
 
 
+def _resume(app: App, words: Sequence[str]) -> Any:
+    if words[1:] not in ([], ["--changed"]):
+        raise UsageError(f"%nbflow resume does not know {words[1]!r}.\nUsage: %nbflow resume RUN [--changed]")
+    return app.run(words[0]).resume(changed=len(words) > 1)
+
+
 def _logs(app: App, words: Sequence[str]) -> Any:
     return app.run(words[0]).logs
 
@@ -117,6 +123,7 @@ COMMANDS = {
     "runs": Command("runs [flow]", "the newest runs, of one flow or of all", _runs, most=1, completes="flows"),
     "show": Command("show RUN", "a run and its picture", _show, least=1, most=1, completes="runs"),
     "cancel": Command("cancel RUN [reason]", "end a run", _cancel, least=1, most=None, completes="runs"),
+    "resume": Command("resume RUN [--changed]", "go on where a run ended", _resume, least=1, most=2, completes="runs"),
     "logs": Command("logs RUN", "what the steps of a run have said", _logs, least=1, most=1, completes="runs"),
     "down": Command("down", "stop the local server and its workers", _down),
 }
@@ -127,7 +134,7 @@ def _say(text: str) -> None:
 
 
 def _usage() -> str:
-    rows = [f"  %nbflow {command.usage:<22}{command.does}" for command in COMMANDS.values()]
+    rows = [f"  %nbflow {command.usage:<24}{command.does}" for command in COMMANDS.values()]
     return "\n".join([*rows, "  RUN is a run's id or the beginning of it."])
 
 

@@ -51,6 +51,9 @@ class FakeRun:
     id: str
     logs: str = "the logs"
 
+    def resume(self, *, changed: bool) -> tuple[str, bool]:
+        return self.id, changed
+
 
 class FakeApp:
     """Answers as `Nbflow` does, and notes what it was asked."""
@@ -191,6 +194,8 @@ def test_each_word_asks_the_app(shell: InteractiveShell, app: FakeApp, capsys: p
     assert len(run(shell, "%nbflow runs etl")) == 3
     assert run(shell, "%nbflow show 77").id == IDS[2]
     assert run(shell, "%nbflow logs 77") == "the logs"
+    assert run(shell, "%nbflow resume 77") == (IDS[2], False)
+    assert run(shell, "%nbflow resume 77 --changed") == (IDS[2], True)
     run(shell, "%nbflow workers 3")
     run(shell, "%nbflow cancel 77 it was wrong")
     run(shell, "%nbflow down")
@@ -235,7 +240,7 @@ def test_an_unknown_run_is_told_in_a_sentence(
 
 def test_words_flows_and_runs_are_completed(shell: InteractiveShell, app: FakeApp):
     app.is_connected = True
-    assert complete(shell, "%nbflow ") == ["cancel", "down", "logs", "runs", "show", "status", "workers"]
+    assert complete(shell, "%nbflow ") == ["cancel", "down", "logs", "resume", "runs", "show", "status", "workers"]
     assert complete(shell, "%nbflow s") == ["show", "status"]
     assert complete(shell, "x = %nbflow runs e") == ["etl"]
     assert complete(shell, "%nbflow show ") == ["3f2a91c07d5e4", "3f2a91c07d5ef", "77777777"]
