@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import weakref
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import redis
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError
 from redis.retry import Retry
 
-from nbflow.errors import FormatMismatch, ServerTooOld
+from nbflow.errors import FormatMismatch, ServerTooOld, ServerUnreachable
 from nbflow.store.address import keepalive_options, parse_url, shown_url
 from nbflow.store.keys import FORMAT, Keys
 from nbflow.store.scripts import Script, load_scripts
@@ -61,6 +62,21 @@ class Store:
     def blocking(self) -> redis.Redis:
         """A client whose reads wait as long as it takes."""
         return _client(self.url, socket_timeout=None, health_check_interval=0)
+
+    def refuse_silence(self, limit_s: float) -> None:
+        """`ServerUnreachable` if nothing answers within that time. Other calls are more patient, for half a minute."""
+        end_s = time.monotonic() + limit_s
+        asked = _client(self.url, socket_timeout=limit_s, socket_connect_timeout=limit_s, retry=Retry(NoBackoff(), 0))
+        with contextlib.closing(asked):
+            while True:
+                try:
+                    with translated(self.url):
+                        _untyped(asked).ping()
+                    return
+                except ServerUnreachable:
+                    if time.monotonic() >= end_s:
+                        raise
+                time.sleep(0.05)
 
     def check(self) -> str:
         """The server's version as text, once it is known to be fit: reachable, new enough, no cluster, our format."""

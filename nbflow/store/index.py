@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
-from nbflow.errors import UnknownRun
+from nbflow.errors import CommandRefused, UnknownRun, nearest
 from nbflow.model.ids import RunId, is_queue_name
 from nbflow.store.connect import translated
 from nbflow.store.keys import Keys
@@ -21,12 +21,13 @@ from nbflow.store.keys import Keys
 if TYPE_CHECKING:
     from nbflow.store.connect import Store
 
-__all__ = ["FARTHEST", "FlowRow", "Index", "QueueRow", "RunRow", "WorkerRow"]
+__all__ = ["FARTHEST", "STATUSES", "FlowRow", "Index", "QueueRow", "RunRow", "WorkerRow"]
 
 FARTHEST = 10_000
 """So many runs are looked at for one answer."""
 
 PAGE = 200
+STATUSES = ("running", "awaiting", "completed", "failed", "canceled")
 Scored = tuple[str, float]
 
 _RUN_FIELDS = ("flow", "status", "started", "ended", "tags", "key", "bundle", "by", "due")
@@ -122,6 +123,8 @@ class Index:
         limit: int = 50,
     ) -> list[RunRow]:
         """Runs, the latest start first (with `status` alone: the latest end first, for runs that have ended)."""
+        if status is not None and status not in STATUSES:
+            raise CommandRefused(f"No run is {status!r}.", hint=nearest(status, STATUSES))
         ids = islice(self._newest(self._indexes(flow, status), since_ms), FARTHEST)
         found: list[RunRow] = []
         while len(found) < limit and (chunk := list(islice(ids, max(limit, PAGE) if status or tag else limit))):

@@ -39,6 +39,7 @@ class Follower:
 
     def __init__(self, store: Store) -> None:
         self._keys = store.keys
+        self.refuse_silence = store.refuse_silence
         self._log = RunLog(store)
         self._listener = Listener(store)
         self.is_closed = False
@@ -108,9 +109,12 @@ class Following:
     """The events of a run as they come. `for event in …` and `async for event in …` both work."""
 
     def __init__(self, follower: Follower, run_id: str, after: str, timeout: float | None) -> None:
-        self._make_walk: Callable[[Ring], _Walk] = lambda ring: _Walk(
-            follower, follower.tail(run_id, after, ring), timeout
-        )
+        def make_walk(ring: Ring) -> _Walk:
+            if timeout is not None:
+                follower.refuse_silence(max(0.05, timeout))
+            return _Walk(follower, follower.tail(run_id, after, ring), timeout)
+
+        self._make_walk = make_walk
         self._events = self._iterate()
 
     def __iter__(self) -> Iterator[Event]:
@@ -181,6 +185,8 @@ class _Walk:
         self._follower.refuse_if_closed()
         self._refuse_if_late()
         try:
+            if self._timeout is not None and self._tail.will_ask:  # a read would wait longer for a silent server
+                self._follower.refuse_silence(max(0.05, self._began_s + self._timeout - time.monotonic()))
             self._tail.reassure()
             events = self._tail.fetch()
         except ServerUnreachable as error:
@@ -214,7 +220,8 @@ class _Walk:
     def _bear(self, error: ServerUnreachable) -> None:
         now = time.monotonic()
         self._trouble_s = self._trouble_s or now
-        if now - self._trouble_s > PATIENCE_S:
+        is_late = self._timeout is not None and now - self._began_s >= self._timeout
+        if is_late or now - self._trouble_s > PATIENCE_S:
             raise error
 
     def _refuse_if_late(self) -> None:

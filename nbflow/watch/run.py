@@ -289,11 +289,11 @@ class Run:
         return hash(self.id)
 
     def _wait(self, timeout: float | None, shown: Progress | None) -> None:
-        view, said = self.view, dict[str, dict[str, Any]]()
-        if view.ended:
+        view, said = self.view if timeout is None else self._view, dict[str, dict[str, Any]]()
+        if view.ended:  # with a timeout the following reads, which does not wait for a silent server
             return
         with contextlib.closing(self.follow(view.last_id, timeout)) as following:
-            if shown is not None:
+            if shown is not None and view.events:
                 shown.show(view, said)
             for event in following:
                 self._fold(event, said)

@@ -84,6 +84,11 @@ class Tail:
         with self._lock:
             return self._noted(self._seam.have_read(reading, page.events, to_end=page.to_end))
 
+    @property
+    def will_ask(self) -> bool:
+        """Whether the server is asked for the next events."""
+        return self._seam.must_read or time.monotonic() - self._sure_s > SAFETY_S
+
     def reassure(self) -> None:
         """If nothing came for a while: that the run still exists (else `UnknownRun`), and have its end read once more."""
         if time.monotonic() - self._sure_s > SAFETY_S:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nbflow.errors import UnknownRun
+from nbflow.errors import CommandRefused, UnknownRun
 from nbflow.store.connect import Store
 from nbflow.store.index import Index
 from tests.servers import running_server, server_binary
@@ -139,3 +139,8 @@ def test_workers_are_read_as_rq_registers_them(store: Store) -> None:
 def test_an_empty_namespace_holds_nothing(store: Store) -> None:
     index = Index(store)
     assert (index.runs(), index.flows(), index.queues(), index.workers()) == ([], [], [], [])
+
+
+def test_a_status_that_no_run_has_is_refused(store: Store) -> None:
+    with pytest.raises(CommandRefused, match=r"No run is 'complete'\. Did you mean 'completed'\?"):
+        Index(store).runs(status="complete")
