@@ -43,7 +43,7 @@ class _Check:
             (rf"{self.space}:gone:(.+)", self._gone),
             (rf"{self.space}:(dying|dust|retire)", self._going),
             (
-                rf"{self.space}:(flows|queues|format|place|workers|runs:\w+|flows:[^:]+|wake:.+|prio|prio:.+|paused|seats)",
+                rf"{self.space}:(flows|queues|format|place|workers|runs:\w+|flows:[^:]+|wake:.+|prio|prio:.+|paused|seats|lacking|declined(?::.+)?)",
                 self._index,
             ),
             (rf"{self.space}:versions:([^:]+)", self._versions),

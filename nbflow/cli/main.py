@@ -32,6 +32,7 @@ from nbflow.cli import (
     stack,
     start,
     versions,
+    why,
     workers,
 )
 from nbflow.cli.terminal import block, in_commands, plain, warn
@@ -106,6 +107,7 @@ for name, command in (
     ("start", start.start),
     ("runs", runs.runs),
     ("show", runs.show),
+    ("why", why.why),
     ("events", runs.events),
     ("logs", runs.logs),
     ("cancel", runs.cancel),

@@ -112,6 +112,11 @@ def _logs(app: App, words: Sequence[str]) -> Any:
     return app.run(words[0]).logs
 
 
+def _why(app: App, words: Sequence[str]) -> Any:
+    run = app.run(words[0])
+    return _say(run.why(words[1])) if words[1:] else run.why()
+
+
 def _down(app: App, _words: Sequence[str]) -> Any:
     was_up = app.down()
     return _say("No local server was running." if was_up is False else "The local server and its workers are stopped.")
@@ -125,6 +130,7 @@ COMMANDS = {
     "cancel": Command("cancel RUN [reason]", "end a run", _cancel, least=1, most=None, completes="runs"),
     "resume": Command("resume RUN [--changed]", "go on where a run ended", _resume, least=1, most=2, completes="runs"),
     "logs": Command("logs RUN", "what the steps of a run have said", _logs, least=1, most=1, completes="runs"),
+    "why": Command("why RUN [step]", "why its steps are not running", _why, least=1, most=2, completes="runs"),
     "down": Command("down", "stop the local server and its workers", _down),
 }
 

@@ -68,15 +68,18 @@ class Store:
         end_s = time.monotonic() + limit_s
         asked = _client(self.url, socket_timeout=limit_s, socket_connect_timeout=limit_s, retry=Retry(NoBackoff(), 0))
         with contextlib.closing(asked):
-            while True:
-                try:
-                    with translated(self.url):
-                        _untyped(asked).ping()
-                    return
-                except ServerUnreachable:
-                    if time.monotonic() >= end_s:
-                        raise
+            while not self._answers(asked, may_be_silent=time.monotonic() < end_s):
                 time.sleep(0.05)
+
+    def _answers(self, asked: redis.Redis, *, may_be_silent: bool) -> bool:
+        try:
+            with translated(self.url):
+                _untyped(asked).ping()
+        except ServerUnreachable:
+            if not may_be_silent:
+                raise
+            return False
+        return True
 
     def check(self) -> str:
         """The server's version as text, once it is known to be fit: reachable, new enough, no cluster, our format."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nbflow.errors import UnknownRun
 from nbflow.model.events import BOUNDED_TYPES, Event, event_from_fields, id_key
 from nbflow.store.connect import translated
+from nbflow.store.obstacles import Obstacles
 
 if TYPE_CHECKING:
     from nbflow.store.connect import Store
@@ -103,6 +104,11 @@ class RunLog:
             for event in page.events:
                 position = position.past(event)
             yield from page.events
+
+    @property
+    def obstacles(self) -> Obstacles:
+        """What may keep tasks from starting."""
+        return Obstacles(self._store)
 
     def only_logs(self, run_id: str) -> Iterator[Event]:
         """The bounded stream alone: logs, progress and metrics."""

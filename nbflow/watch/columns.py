@@ -101,6 +101,7 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "flows": {"name": TEXT, "runs": COUNT, "last_run": TEXT, "last_status": TEXT, "last_started_at": TIME},
     "queues": {"name": TEXT, "waiting": COUNT, "started": COUNT, "workers": COUNT, "paused": TRUTH},
+    "why": {"step": TEXT, "task": TEXT, "status": TEXT, "cause": TEXT, "why": TEXT},
     "versions": {
         "flow": TEXT,
         "version": COUNT,

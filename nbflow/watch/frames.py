@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nbflow.model.versions import Version
     from nbflow.model.view import AttemptView, TaskView, View
     from nbflow.store.index import FlowRow, QueueRow, RunRow, WorkerRow
+    from nbflow.watch.why import Reason
 
 __all__ = [
     "TABLES",
@@ -37,6 +38,7 @@ __all__ = [
     "table",
     "tasks",
     "versions",
+    "why",
     "workers",
 ]
 
@@ -141,6 +143,11 @@ def flows(rows: Iterable[FlowRow]) -> DataFrame:
 def queues(rows: Iterable[QueueRow]) -> DataFrame:
     """Queues with what waits in them."""
     return table("queues", ((row.name, row.waiting, row.started, row.workers, row.paused) for row in rows))
+
+
+def why(found: Iterable[Reason]) -> DataFrame:
+    """Why each step is not running."""
+    return table("why", ((one.step, one.task or None, one.status, one.cause, one.text) for one in found))
 
 
 def versions(found: Iterable[Version]) -> DataFrame:

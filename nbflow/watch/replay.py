@@ -34,6 +34,9 @@ class ReplayedLog:
             if (logs or event.type not in BOUNDED_TYPES) and id_key(event.id) > seen
         )
 
+    obstacles = None
+    """Nothing waits for anything any more."""
+
     def only_logs(self, run_id: str, /) -> Iterator[Event]:
         """Logs, progress and metrics alone."""
         return (event for event in self.read(run_id) if event.type in BOUNDED_TYPES)

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, overload
 
 from nbflow.errors import CommandRefused, NbflowError, NotEnded, StepFailure, UnknownRun, nearest
 from nbflow.model.artifacts import ArtifactStore
@@ -20,12 +20,14 @@ from nbflow.model.view import View, reduce
 from nbflow.model.waiting import Question
 from nbflow.picture.bundle import run_mimebundle
 from nbflow.picture.flow_picture import FlowPicture, picture_of_run
+from nbflow.store.obstacles import Obstacles
 from nbflow.watch import frames
 from nbflow.watch.archive import write_archive
 from nbflow.watch.earlier import PastRun, log_up_to, told_of_reuse
 from nbflow.watch.progress import Progress, new_progress
 from nbflow.watch.questions import question_of
 from nbflow.watch.results import failure_of_run, result_of_run, result_of_step
+from nbflow.watch.why import Reason, reason_of, reasons
 
 __all__ = ["Decoder", "EventLog", "Followed", "Follows", "How", "Run", "RunBackend", "show_runs_with"]
 
@@ -47,6 +49,8 @@ class EventLog(Protocol):
     def flow_of(self, run_id: str, /) -> str: ...
     def read(self, run_id: str, after: str = "0-0", /, *, logs: bool = True) -> Iterator[Event]: ...
     def only_logs(self, run_id: str, /) -> Iterator[Event]: ...
+    @property
+    def obstacles(self) -> Obstacles | None: ...
 
 
 class Followed(Protocol):
@@ -264,6 +268,24 @@ class Run:
         """The graph it was started with, ready to be drawn."""
         self._fetch_graph()
         return picture_of_run(self._view)
+
+    @overload
+    def why(self) -> frames.DataFrame: ...
+    @overload
+    def why(self, step: str | Callable[..., Any]) -> str: ...
+    def why(self, step: str | Callable[..., Any] | None = None) -> str | frames.DataFrame:
+        """The one reason why a step (or a task, `"parse[7]"`) is not running; without a step, of each."""
+        if step is None:
+            return frames.why(self.reasons())
+        return self.reason(step).text
+
+    def reason(self, step: str | Callable[..., Any]) -> Reason:
+        """What `why(step)` says, with its cause as one word."""
+        return reason_of(self.view, self.picture, self._log.obstacles, _step_name(step))
+
+    def reasons(self) -> list[Reason]:
+        """What `why()` shows, as objects."""
+        return reasons(self.view, self.picture, self._log.obstacles)
 
     def artifact(self, name: str) -> Any:
         """What a step kept with `ctx.artifact(name, …)`; of several of one name the last. A figure comes as PNG bytes."""

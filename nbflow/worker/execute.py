@@ -20,7 +20,7 @@ from nbflow.define.bundle import LoadedFlow, open_bundle
 from nbflow.define.plan import Route, routes
 from nbflow.define.returns import ReturnTypes
 from nbflow.define.signature import Binder
-from nbflow.errors import BundleUnsigned, InternalError, SignatureMismatch
+from nbflow.errors import BundleUnsigned, InternalError, PackageMissing, PythonMismatch, SignatureMismatch
 from nbflow.model.artifacts import ArtifactStore
 from nbflow.model.awaits import Await
 from nbflow.model.codec import Codec
@@ -37,6 +37,7 @@ __all__ = ["Executor", "Fetch", "KeptList"]
 
 _BUNDLES = 16
 _RUNS = 10_000
+_INSTALLED_MS, _NEVER_MS = 300_000, 10**12
 
 
 class Fetch(Protocol):
@@ -98,7 +99,7 @@ class Executor:
             guard.leave()
             took = time.perf_counter() - start
             if attempt is None:
-                return replace(failure(error, took), opened=False)
+                return replace(failure(error, took), opened=False, **_lacks(error))
             return attempt.failed(error, took, _plain(received))
 
     def codec(self, job: Job) -> Codec:
@@ -254,6 +255,13 @@ class Executor:
             running.reset(token)
             if os.getpid() != self._pid:  # user code forked, and the child came back here: it has no business
                 os._exit(0)
+
+
+def _lacks(error: BaseException) -> dict[str, Any]:
+    """What of an ending says that another worker may do it: a package may be installed meanwhile, Python stays as it is."""
+    if not isinstance(error, PackageMissing | PythonMismatch):
+        return {}
+    return {"lacks": error.message, "again_ms": _INSTALLED_MS if isinstance(error, PackageMissing) else _NEVER_MS}
 
 
 def _plain(received: Any) -> Any:

@@ -4,6 +4,7 @@ execution. Nothing is decided here.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +67,17 @@ class Ending:
     """Of `retry`: when the next attempt begins."""
     opened: bool = True
     """False: the code was not opened, so it is not sure that the task is one of the run at all."""
+
+    lacks: str = ""
+    """Why this worker cannot open the code, where another may: the task goes back, and no attempt was made."""
+    again_ms: int = 0
+    """After which time this worker may try that code again."""
+
+    def settled(self) -> Ending:
+        """As it is settled by a worker beside which there are others."""
+        if not self.lacks:
+            return self
+        return Ending("declined", json.dumps({"lacks": self.lacks, "again": self.again_ms}))
 
     def emit(self, topic: str, mode: str, pairs: list[tuple[str, str]], text: str = "") -> None:
         self.emits += [topic, mode, text, len(pairs)]

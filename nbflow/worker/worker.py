@@ -201,6 +201,7 @@ class FlowWorker(rq.SimpleWorker):
             self._holds = False
             return b"FORGOTTEN", None if self._stopping else self._claim("busy")
         lease, self._lease = self._lease, self._lease + 1
+        ended = ended.settled()
         command = (
             "EVALSHA", self.scripts["settle"].sha, len(self._queue_keys), *self._queue_keys,
             self.name, "0" if self._stopping else "1", job.id, lease, self._lease, job.run, job.task, job.attempt, job.queue,

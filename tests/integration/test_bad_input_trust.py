@@ -123,26 +123,12 @@ def test_code_of_another_python_is_not_opened(site: Site, tmp_path: Path, monkey
     real = bundle.header_of
     monkeypatch.setattr(bundle, "header_of", lambda *told: replace(real(*told), python="3.4"))
     old = Waiting(site, tmp_path)
-    old.fails("PythonMismatch", old.flow.name, "Python 3.4", f"this is {PYTHON}")
-
-
-def test_a_package_that_the_worker_lacks_is_named(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    packages = tmp_path / "site-packages"
-    packages.mkdir()
-    (packages / "nbflow_test_absent.py").write_text("def answer():\n    return 42\n")
-    monkeypatch.syspath_prepend(str(packages))
-    import nbflow_test_absent  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
-
-    flow = site.flow()
-
-    @flow.entry
-    def ask() -> int:
-        return nbflow_test_absent.answer()
-
-    try:
-        failure_of(flow.start(), "PackageMissing", flow.name, "'nbflow_test_absent'", "Install nbflow_test_absent")
-    finally:
-        del sys.modules["nbflow_test_absent"]
+    with working(site, old.queue):  # the task waits for a worker of that Python
+        wait_until(lambda: old.run.reason("touch").cause == "cannot_open", what=lambda: old.run.why("touch"))
+        told = old.run.why("touch")
+    assert not old.mark.exists()
+    assert [word for word in (old.flow.name, "Python 3.4", f"this is {PYTHON}") if word not in told] == [], told
+    old.run.cancel()
 
 
 def test_what_changes_after_a_run_was_verified_once_is_seen(site: Site, tmp_path: Path) -> None:

@@ -240,7 +240,8 @@ def test_an_unknown_run_is_told_in_a_sentence(
 
 def test_words_flows_and_runs_are_completed(shell: InteractiveShell, app: FakeApp):
     app.is_connected = True
-    assert complete(shell, "%nbflow ") == ["cancel", "down", "logs", "resume", "runs", "show", "status", "workers"]
+    words = ["cancel", "down", "logs", "resume", "runs", "show", "status", "why", "workers"]
+    assert complete(shell, "%nbflow ") == words
     assert complete(shell, "%nbflow s") == ["show", "status"]
     assert complete(shell, "x = %nbflow runs e") == ["etl"]
     assert complete(shell, "%nbflow show ") == ["3f2a91c07d5e4", "3f2a91c07d5ef", "77777777"]

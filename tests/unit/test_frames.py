@@ -15,6 +15,7 @@ from nbflow.model.view import View, reduce
 from nbflow.store.index import FlowRow, QueueRow, RunRow, WorkerRow
 from nbflow.watch import frames
 from nbflow.watch.frames import TABLES
+from nbflow.watch.why import Reason
 
 T = 1767225600000
 LOG = [
@@ -99,6 +100,7 @@ MAKERS: dict[str, tuple[Callable[[Any], pd.DataFrame], Any, Any]] = {
         [RunRow("r1", "etl", "running", T, None, ("a", "b")), RunRow("r2", "etl", "failed", T, T + 250)],
     ),
     "flows": (frames.flows, [], [FlowRow("etl", 2, "r2", "failed", T), FlowRow("none", 0, "", "", None)]),
+    "why": (frames.why, [], [Reason("parse", "parse[7]", "queued", "paused", "the queue 'gpu' is paused")]),
     "queues": (frames.queues, [], [QueueRow("default", 3, 1, 2)]),
     "versions": (frames.versions, [], [VERSION]),
     "workers": (frames.workers, [], [WORKER]),

@@ -3,7 +3,7 @@
 --! keys: *queues
 --! args: worker want job lease next run task attempt queue long outcome data *emits
 --! reply: {'OK', job or false, slices 0|1, ms or nothing} as of claim | {'AGAIN', job or false, slices} settled before, taken from us or canceled; what we hold now | {'STALE', false, 0} this worker was given up
--- outcome: completed | failed | retry (data has delay, in ms, and nextAttempt). long: '1' if a beat may have written RQ's records of the task. May be sent again when its answer got lost.
+-- outcome: completed | failed | retry (data has delay, in ms, and nextAttempt) | declined (see parts/declined.lua). long: '1' if a beat may have written RQ's records of the task. May be sent again when its answer got lost.
 if call('SREM', RQ..':worker:'..worker..':executions', job..':'..lease) == 0 then          -- the fence
   if call('EXISTS', RQ..':worker:'..worker) == 0 then return {'STALE', false, 0} end
   return {'AGAIN', held(worker, next), call('EXISTS', P..':slices')}
@@ -18,8 +18,12 @@ local p = plan_of('step:'..step)
 local lim = p and p.lim and (call('HGET', RQ..':job:'..job, 'lim') or limits.text_of(task))
 local key = outcome == 'retry' and call('HGET', RQ..':job:'..job, 'key')
 if long == '1' then drop_records(job, lease, queue) end
-if lim then limits.free(job, lease, lim) end
+if lim then limits.free(job, lease, lim, outcome == 'declined') end
 local waits = p and p.after and outcome == 'completed' and hold_after(job, task, attempt, p.after, data, emits)
+if outcome == 'declined' then
+  waits = true
+  declined.settle(worker, job, call('HGET', rk, 'bundle'), {run, task, attempt, queue, lim}, data)
+end
 if not waits then
   call('DEL', RQ..':job:'..job)
   call('SREM', P..':open:'..run, job)

@@ -28,7 +28,7 @@ local function cancel_slice(id)
   local searched = {}
   for _, job in ipairs(call('SPOP', P..':open:'..id, 500)) do
     local jk = RQ..':job:'..job
-    local f = call('HMGET', jk, 'task', 'attempt', 'status', 'worker_name', 'lease', 'origin', 'rank', 'lim')
+    local f = call('HMGET', jk, 'task', 'attempt', 'status', 'worker_name', 'lease', 'origin', 'rank', 'lim', 'declined')
     if f[3] == 'started' then
       call('SREM', RQ..':worker:'..f[4]..':executions', job..':'..f[5])
       drop_records(job, f[5], string.sub(f[6], #QP + 1))
@@ -44,6 +44,7 @@ local function cancel_slice(id)
       local queue = string.sub(f[6], #QP + 1)
       if f[3] == 'started' then limits.free(job, f[5], f[8]) else limits.leave(job, queue, f[8]) end
     end
+    if f[9] then declined.leave(job, string.sub(f[6], #QP + 1), f[9]) end
     if f[3] == 'deferred' then
       unhold(job)
       call('DEL', P..':held:'..job)

@@ -64,6 +64,7 @@ local function give_back(worker, cause)
     end
   end
   call('DEL', wk..':executions')
+  call('HDEL', P..':lacking', worker)
   call('ZREM', P..':workers', worker)                                 -- from here on every late settle of this worker is stale
   for name in string.gmatch(call('HGET', wk, 'queues') or '', '[^,]+') do
     call('SREM', RQ..':workers:'..name, wk)

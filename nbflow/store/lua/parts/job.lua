@@ -1,4 +1,4 @@
---! on: limits
+--! on: limits declined
 -- A task's RQ job: made, woken for, leased, read for its worker. A job names data only, nothing importable.
 -- What a worker holds is the member <job>:<lease> in RQ's own set of its executions; removing it is the fence.
 local function wake(queue)                                            -- a token for one idle worker; never more than 64
@@ -12,7 +12,7 @@ local function queue_of(key) return string.sub(key, #RQ + #QP + 8) end
 -- Whether nothing may start in this queue: RQ is suspended, or the queue paused. One command where neither is so.
 local stops
 local function is_stopped(queue)
-  stops = stops or call('EXISTS', RQ..':suspended', P..':paused')
+  stops = stops or call('EXISTS', RQ..':suspended', P..':paused', P..':lacking', P..':declined')
   return stops > 0 and (call('EXISTS', RQ..':suspended') == 1 or call('SISMEMBER', P..':paused', queue) == 1)
 end
 
@@ -197,7 +197,9 @@ end
 
 -- the next job of a queue of ours, and its fields. Ours that nobody waits for (its run was canceled) is passed over; one of RQ's own or of
 -- another namespace is put back, behind. Also says how many were passed over.
-local function take_next(queue, qk, passed)
+local function take_next(queue, qk, passed, worker)
+  local lacked = stops > 0 and declined.by(worker)
+  if lacked and next(lacked) == nil then lacked = nil end
   local left                                                          -- how many come before the first stranger comes again
   while passed < 500 do
     local job = call('LPOP', qk)
@@ -210,7 +212,12 @@ local function take_next(queue, qk, passed)
     end
     local f = call('HMGET', RQ..':job:'..job, unpack(JOB_FIELDS))
     if waits(job, f) then
-      if not beside and comes_too_early(qk, f) then call('ZADD', prio_key(queue), f[9], job)
+      local bundle = lacked and call('HGET', P..':run:'..f[1], 'bundle')
+      if bundle and lacked[bundle] then
+        declined.put(job, queue, bundle, f[10])
+        lift(queue)
+        left = left and call('LLEN', qk)
+      elseif not beside and comes_too_early(qk, f) then call('ZADD', prio_key(queue), f[9], job)
       elseif not f[10] or limits.admit(job, queue, f[10]) then lift(queue) return job, f, passed
       else
         lift(queue)
@@ -231,13 +238,17 @@ local function claim_next(worker, queues, lease, was)
   for _, qk in ipairs(queues) do
     local queue, job, f = queue_of(qk), nil, nil
     if not is_stopped(queue) then
-      job, f, passed = take_next(queue, qk, passed)
+      if stops > 0 then
+        local function fits(one, g) return waits(one, g) and (not g[10] or limits.admit(one, queue, g[10])) end
+        job, f, passed = declined.next(worker, queue, passed, JOB_FIELDS, fits)
+      end
+      if not job then job, f, passed = take_next(queue, qk, passed, worker) end
       if job then
         if was == 'idle' then call('HSET', RQ..':worker:'..worker, 'state', 'busy') end
         return lease_out(job, worker, lease, f)
       end
-      if passed < 500 then call('DEL', P..':wake:'..queue)            -- nothing waits here: no token may
-      else wake(queue) end                                            -- enough for one script; there may be more
+      if passed < 500 then call('DEL', P..':wake:'..queue) end        -- nothing waits here: no token may
+      if passed >= 500 or declined.some then wake(queue) end          -- enough for one script; or there is something for another worker
     end
   end
   if was == 'busy' then call('HSET', RQ..':worker:'..worker, 'state', 'idle') end
