@@ -32,7 +32,7 @@ from nbflow.store.connect import Store, translated
 if TYPE_CHECKING:
     from nbflow.define.bundle import LoadedFlow
 
-__all__ = ["answer", "emit", "question_of", "token_of"]
+__all__ = ["answer", "emit", "event_text", "question_of", "token_of"]
 
 EMIT_WITHOUT_WAITING = 20
 """So many slices of an event for very many tasks are done by who emits it; workers do the rest."""
@@ -83,17 +83,22 @@ def _hold_of(flow: LoadedFlow, run: str, question: Question) -> Await:
 
 def emit(store: Store, topic: str, payload: Any) -> int:
     """Tell all that wait for an event of this topic, and keep it for those who look back. How many it resolved by now."""
-    if not is_event_topic(topic):
-        raise CommandRefused(
-            f"No event has the topic {topic!r}.", hint="Use dotted words of letters, digits, '_' and '-': 'order.paid'."
-        )
-    text = _text(payload, "payload")
+    text = event_text(topic, payload)
     resolved, more = store.run_script("emit", topic=topic, payload=text, nonce=uuid.uuid4().hex)
     with translated(store.url):
         for _ in range(EMIT_WITHOUT_WAITING if more else 0):
             if not store.run_script("slice"):
                 break
     return int(resolved)
+
+
+def event_text(topic: str, payload: Any) -> str:
+    """The payload of an event as it is sent. CommandRefused for what is no topic, PayloadError for what cannot travel."""
+    if not is_event_topic(topic):
+        raise CommandRefused(
+            f"No event has the topic {topic!r}.", hint="Use dotted words of letters, digits, '_' and '-': 'order.paid'."
+        )
+    return _text(payload, "payload")
 
 
 def _text(value: Any, name: str) -> str:

@@ -105,6 +105,10 @@ class Decisions:
             self._work.append((self._check, task.step))
         return self._follow()
 
+    def follow(self) -> list[Task]:
+        """What follows from what was emitted by tasks that have not ended: the tasks that became ready."""
+        return self._follow()
+
     def _follow(self) -> list[Task]:
         while self._work or self._turns:
             if self._work:

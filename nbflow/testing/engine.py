@@ -9,25 +9,27 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import itertools
 import json
-import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from nbflow.engine.reuse import Outcome
 from nbflow.errors import InternalError
 from nbflow.model.definition import failed_topic
 from nbflow.model.ids import index_for_people
+from nbflow.testing.chance import Chance, Crash
 from nbflow.testing.code import Code, Execution, Order
 from nbflow.testing.decisions import Decisions, Task
+from nbflow.testing.holds import Holds
 from nbflow.testing.limits import Limit, Limits, value_in
 from nbflow.testing.port import Output, TaskPort, TimeLimit
 from nbflow.testing.record import Record
 from nbflow.testing.takeover import DecidedRun, Takeover
+from nbflow.testing.waits import Alarm, Answers
 from nbflow.worker.task import Ending
 
-__all__ = ["Chance", "Crash", "Engine"]
+__all__ = ["MAX_RECOVERIES", "Engine"]
 
 MAX_RECOVERIES = 3
 """As in `parts/giveback.lua`."""
@@ -35,36 +37,6 @@ MAX_RECOVERIES = 3
 _CAUSE = "a simulated crash"
 _SAYS = {"deadline": "the run passed its deadline", "max_tasks": "the run passed its number of tasks"}
 _WORKER = "in-process"
-
-
-class Crash:
-    """Which executions lose their worker: asked before the body runs, and after it, before its end counts."""
-
-    def happens(self, task: Task, recovered: int, when: str) -> bool:
-        """Whether the worker dies now."""
-        return False
-
-
-@dataclass(slots=True)
-class Chance:
-    """Who comes next. Without a seed, in the order of the queue, one after the other."""
-
-    seed: int | random.Random | None = None
-    workers: int = 1
-    draw: random.Random = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.draw = self.seed if isinstance(self.seed, random.Random) else random.Random(self.seed or 0)
-
-    def pick(self, held: int, ready: int, later: int) -> tuple[str, int]:
-        """`("settle" | "start" | "jump", which)`."""
-        if self.seed is None or held + ready + later <= 1 or not held + ready:
-            return ("settle", 0) if held else ("start", 0) if ready else ("jump", 0)
-        ready = ready if held < self.workers else 0
-        number = self.draw.randrange(held + ready + (1 if later and held else 0))
-        if number < held:
-            return "settle", number
-        return ("start", number - held) if number < held + ready else ("jump", 0)
 
 
 class Engine:
@@ -79,6 +51,7 @@ class Engine:
         crash: Crash,
         *,
         takeover: Takeover | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self._code, self._order, self._record, self._chance, self._crash = code, order, record, chance, crash
         self._decisions, self._takeover = Decisions(code.graph), takeover or Takeover()
@@ -86,7 +59,10 @@ class Engine:
         self._began_ms = self._clock.now_ms
         self._ready: list[Execution] = []
         self._held: list[Execution] = []
-        self._timers: list[tuple[int, int, Execution | None]] = []  # when, a number for the order, None: the deadline
+        # when, a number for the order, None: the deadline
+        self._timers: list[tuple[int, int, Execution | Alarm | None]] = []
+        self._numbers = itertools.count()
+        self._holds = Holds(code, order, record, answers or Answers(), self)
         self._keys: dict[str, str] = {}  # by task
         self._state = dict(self._takeover.state)
         self.kept = DecidedRun(self._decisions, code.step_entry, order.text, self._keys)
@@ -103,6 +79,7 @@ class Engine:
             moves: dict[str, Callable[[int], None]] = {"settle": self._settle, "start": self._start, "jump": self._jump}
             while not self._ended:
                 ready, due_ms = self._who_may_start()
+                self._forget_what_is_over()
                 later = len(self._timers) + (due_ms is not None)
                 what, which = self._chance.pick(len(self._held), len(ready), later)
                 moves[what](ready[which] if what == "start" else due_ms or 0 if what == "jump" else which)
@@ -111,7 +88,9 @@ class Engine:
         self._record.add("flow.start", data={**self._code.start(self._order), **self._takeover.told})
         deadline_s = self._code.spec.deadline_s
         if deadline_s is not None:
-            self._later(round(deadline_s * 1000), None)
+            self.later(round(deadline_s * 1000), None)
+        for after_ms, topic, text in self._holds.waits.answers.events:
+            self.later(after_ms, Alarm("event", topic=topic, data=json.loads(text)))
         self._advance(self._decisions.launch())
 
     # -- an execution -----------------------------------------------------------------------------------------------
@@ -151,7 +130,7 @@ class Engine:
         data: dict[str, Any] = {"worker": _WORKER, **_preview(payloads)}
         if execution.recovered:
             data["recovered"] = execution.recovered
-        self._tell("step.started", execution, data)
+        self.tell("step.started", execution, data)
         if self._crash.happens(execution.task, execution.recovered, "before"):
             self._lose(execution)
             return
@@ -177,8 +156,9 @@ class Engine:
     def _payloads(self, task: Task) -> list[tuple[bool, bytes | None]]:
         """What a claim hands over: whether it is shown in a preview, and the text."""
         spec = self._code.graph.specs[task.step]
+        answer = [(False, self._holds.waits.resolved[task].encode())] if task in self._holds.waits.resolved else []
         if spec.is_entry:
-            return [(True, self._order.text.encode())]
+            return [(True, self._order.text.encode()), *answer]
         found: list[tuple[bool, bytes | None]] = []
         received = iter(self._decisions.receives(task))
         for term in spec.terms:
@@ -189,7 +169,12 @@ class Engine:
                 found += [(False, topic.encode()), (True, text.encode())]
             else:
                 found += [(True, next(received).encode()) for _ in term.topics]
-        return found
+        return found + answer
+
+    def shown(self, task: Task) -> tuple[dict[str, Any], Any]:
+        payloads = self._payloads(task)
+        first = next((payload for is_shown, payload in payloads if is_shown), None)
+        return _preview(payloads), None if first is None else json.loads(first)
 
     def _lose(self, execution: Execution) -> None:
         """The worker is gone: the task goes back to the front, or fails for good."""
@@ -198,11 +183,14 @@ class Engine:
         if execution.recovered < MAX_RECOVERIES:
             execution.recovered += 1
             told = {"recovered": execution.recovered, "cause": _CAUSE}
-            self._tell("step.queued", execution, {**self._queue(execution), **told})
+            self.tell("step.queued", execution, {**self._queue(execution), **told})
             bisect.insort_left(self._ready, execution, key=self._rank)
             return
-        said = f"the worker died {execution.recovered + 1} times while it ran (last: {_CAUSE})"
-        ending = Ending("failed", json.dumps({"error": said, "traceback": "", "reason": "lost"}))
+        self.fail(execution, f"the worker died {execution.recovered + 1} times while it ran (last: {_CAUSE})", "lost")
+
+    def fail(self, execution: Execution, said: str, reason: str) -> None:
+        """It fails for good, and no worker says so."""
+        ending = Ending("failed", json.dumps({"error": said, "traceback": "", "reason": reason}))
         if self._code.routes[execution.task.step].failed:
             index = index_for_people(execution.task.index)
             told = {"error": said, "traceback": "", "attempt": execution.attempt, "index": index}
@@ -210,23 +198,28 @@ class Engine:
             topic = failed_topic(execution.task.step)
             ending.emit(topic, "silent", [(execution.task.index or "0", self._code.codec.encode(payload))])
         execution.ending = ending
-        self._held.append(execution)
-        self._settle(len(self._held) - 1)
+        self.finish(execution, json.loads(ending.data))
 
     # -- the end of an execution ------------------------------------------------------------------------------------
 
     def _settle(self, which: int) -> None:
         execution = self._held.pop(which)
         self._limits.end(execution, execution.limits)
-        ending, task = execution.ending, execution.task
+        ending = execution.ending
         assert ending is not None
         data = json.loads(ending.data)
         if "duration" in data:
             data["duration"] = 0
         if ending.outcome == "retry":
             self._try_later(execution, data)
-            return
-        self._tell(f"step.{ending.outcome}", execution, data)
+        elif ending.outcome != "completed" or not self._holds.after(execution, data):
+            self.finish(execution, data)
+
+    def finish(self, execution: Execution, data: dict[str, Any]) -> None:
+        """What the attempt came to counts from now on."""
+        ending, task = execution.ending, execution.task
+        assert ending is not None
+        self.tell(f"step.{ending.outcome}", execution, data)
         for topic, mode, text, pairs in _groups(ending.emits):
             self._emit(execution, topic, mode, text, pairs)
         if ending.outcome == "completed":
@@ -244,16 +237,16 @@ class Engine:
         if mode == "one":
             ((index, payload),) = indexes.items()
             at = {"index": index} if index else {}
-            self._tell("emit", execution, {"name": topic, "payload": json.loads(payload), **at})
+            self.tell("emit", execution, {"name": topic, "payload": json.loads(payload), **at})
         elif mode == "many":
-            self._tell("emit", execution, {"name": topic, "count": len(pairs), "payload": json.loads(text)})
+            self.tell("emit", execution, {"name": topic, "count": len(pairs), "payload": json.loads(text)})
 
     def _try_later(self, execution: Execution, data: dict[str, Any]) -> None:
         policy = self._code.graph.specs[execution.task.step].retry
         if policy is not None and policy.jitter and data["nextAttempt"] > execution.attempt:  # drawn from our seed
             data["delay"] = round(policy.delay_s(execution.attempt, self._chance.draw.random) * 1000)
-        self._tell("step.retry", execution, data)
-        self._later(data["delay"], Execution(execution.task, data["nextAttempt"]))
+        self.tell("step.retry", execution, data)
+        self.later(data["delay"], Execution(execution.task, data["nextAttempt"]))
 
     # -- what follows -----------------------------------------------------------------------------------------------
 
@@ -263,10 +256,17 @@ class Engine:
             self._end_now("step", {"failedStep": failed, **self._errors[failed]})
             return
         self._queue_ready(ready)
-        while not self._ended and (following := self._takeover.next()):
-            self._queue_ready(self._end_as_before(*following))
+        while not self._ended and (more := self._following()) is not None:
+            self._queue_ready(more)
         if not self._ended and not self._decisions.outstanding:
             self._end()
+
+    def _following(self) -> list[Task] | None:
+        """Who became ready by what goes with the end of a task: by those who are told of a wait, by a task taken over."""
+        if self._holds.asked:
+            return self._announce()
+        following = self._takeover.next()
+        return self._end_as_before(*following) if following else None
 
     def _queue_ready(self, ready: list[Task]) -> None:
         if self._decisions.mapped_tasks > self._code.spec.max_tasks:
@@ -274,23 +274,41 @@ class Engine:
             return
         for task in ready:
             if not self._takeover.takes(task, self._code.step_entry, self.kept):
-                self._queue_task(Execution(task), self._decisions.because(task))
+                self._holds.before(Execution(task), self._decisions.because(task))
         self._tell_skips()
 
     def _end_as_before(self, task: Task, outcome: Outcome) -> list[Task]:
         """A settle without an execution. Returns the tasks that became ready."""
         execution, data = Execution(task), json.loads(outcome.data)
         key = self._keys.get(str(task))
-        self._tell("step.completed", execution, data if key is None else data | {"key": key})
+        self.tell("step.completed", execution, data if key is None else data | {"key": key})
         for topic, mode, text, pairs in _groups(outcome.emits):
             self._emit(execution, topic, mode, text, pairs)
         return self._decisions.complete(task)
 
-    def _queue_task(self, execution: Execution, because: list[str]) -> None:
+    def advance(self) -> None:
+        self._advance([])
+
+    def _announce(self) -> list[Task]:
+        """Those are told who want to know of a wait. Who became ready by that."""
+        now, self._holds.asked = self._holds.asked, []
+        for execution, topic, text in now:
+            ((index, _),) = self._decisions.emit(topic, {"": text}).items()
+            at = {"index": index} if self._decisions.topics[topic].subscribers else {}
+            self.tell("emit", execution, {"name": topic, "payload": json.loads(text), **at})
+        return self._decisions.follow()
+
+    def key_of(self, task: Task) -> str | None:
+        return self._keys.get(str(task))
+
+    def because(self, execution: Execution) -> list[str]:
+        return ["retry"] if execution.attempt > 1 else self._decisions.because(execution.task)
+
+    def queue_task(self, execution: Execution, because: list[str]) -> None:
         key = self._keys.get(str(execution.task))
         named = {} if key is None else {"key": key}
         execution.limits = self._limits_of(execution.task)
-        self._tell("step.queued", execution, {**self._queue(execution), "because": because, **named})
+        self.tell("step.queued", execution, {**self._queue(execution), "because": because, **named})
         bisect.insort_right(self._ready, execution, key=self._rank)
 
     def _rank(self, execution: Execution) -> int:
@@ -302,21 +320,31 @@ class Engine:
         for step, reason in sorted(new, key=lambda skip: self._code.graph.place[skip[0]]):
             self._record.add("step.skipped", step, 0, {"reason": reason})
 
-    def _later(self, delay_ms: int, execution: Execution | None) -> None:
-        heapq.heappush(self._timers, (self._clock.now_ms + delay_ms, len(self._record.events), execution))
+    def later(self, delay_ms: int, what: Execution | Alarm | None) -> None:
+        heapq.heappush(self._timers, (self._clock.now_ms + delay_ms, next(self._numbers), what))
+
+    def _forget_what_is_over(self) -> None:
+        """Alarms of waits that somebody else ended."""
+        while self._timers and isinstance(alarm := self._timers[0][2], Alarm) and not self._holds.waits.is_open(alarm):
+            heapq.heappop(self._timers)
 
     def _jump(self, rate_due_ms: int) -> None:
         if rate_due_ms and (not self._timers or rate_due_ms <= self._timers[0][0]):
             self._clock.jump(rate_due_ms)
             return
+        if not self._timers and self._holds.waits.waiting:
+            raise self._holds.refuse(self._code.spec.name)
         if not self._timers:
             raise InternalError(f"The run of {self._code.spec.name!r} cannot go on, and has not ended.")
-        due_ms, _, execution = heapq.heappop(self._timers)
+        due_ms, _, what = heapq.heappop(self._timers)
         self._clock.jump(due_ms)
-        if execution is None:
+        if what is None:
             self._end_now("deadline", {"error": _SAYS["deadline"]})
+        elif isinstance(what, Alarm):
+            self._holds.ring(what)
         else:
-            self._queue_task(execution, ["retry"])
+            self._holds.before(what, ["retry"])
+            self._advance([])  # who is told that it waits again
 
     def _end(self) -> None:
         bad = self._decisions.failed_step
@@ -328,9 +356,12 @@ class Engine:
     def _end_now(self, reason: str, told: dict[str, Any]) -> None:
         """Like a cancel, as a failure."""
         self._close("flow.failed", {"reason": reason, **told})
-        waiting = [execution for *_, execution in sorted(self._timers, key=lambda timer: timer[:2]) if execution]
+        waiting = [
+            what for *_, what in sorted(self._timers, key=lambda timer: timer[:2]) if isinstance(what, Execution)
+        ]
+        waiting += [wait.execution for wait in self._holds.waits.waiting.values()]
         for execution in (*self._held, *self._ready, *waiting):
-            self._tell("step.canceled", execution, {"reason": "run"})
+            self.tell("step.canceled", execution, {"reason": "run"})
 
     def _close(self, kind: str, told: dict[str, Any]) -> None:
         self._record.add(kind, data={"duration": self._clock.now_ms - self._began_ms, **told})
@@ -339,7 +370,7 @@ class Engine:
     def _queue(self, execution: Execution) -> dict[str, str]:
         return {"queue": self._code.graph.specs[execution.task.step].queue}
 
-    def _tell(self, kind: str, execution: Execution, data: dict[str, Any]) -> None:
+    def tell(self, kind: str, execution: Execution, data: dict[str, Any]) -> None:
         self._record.add(kind, str(execution.task), execution.attempt, data)
 
 

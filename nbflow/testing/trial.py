@@ -19,15 +19,19 @@ from typing import Any, Literal
 
 from nbflow.define.flow import FlowDefinition
 from nbflow.engine.again import How, Origin, take
+from nbflow.engine.awaits import event_text
 from nbflow.errors import DefinitionError, nearest
 from nbflow.model.history import history
 from nbflow.model.ids import new_run_id, split_task
+from nbflow.model.policy import Duration, seconds
+from nbflow.testing.chance import Chance, Crash
 from nbflow.testing.clock import BEGINNING, Clock
 from nbflow.testing.code import Code, Order
 from nbflow.testing.decisions import Task
-from nbflow.testing.engine import MAX_RECOVERIES, Chance, Crash, Engine
+from nbflow.testing.engine import MAX_RECOVERIES, Engine
 from nbflow.testing.record import Record, RecordedRun
 from nbflow.testing.takeover import DecidedRun, Takeover
+from nbflow.testing.waits import Answers
 from nbflow.watch.run import Run
 
 __all__ = ["Trial"]
@@ -59,6 +63,7 @@ class Trial:
         self._start = start or BEGINNING
         self._plan: dict[tuple[str, str], int] = {}
         self._replaced: dict[str, Callable[..., Any]] = {}
+        self._answers = Answers()
         self._made: Code | None = None
 
     def crash(self, task: str, *, times: int = 1, when: When = "after") -> Trial:
@@ -73,6 +78,20 @@ class Trial:
         self._known(step)
         self._replaced[step] = function
         self._made = None
+        return self
+
+    def resolve(self, task: str, data: Any = None, *, after: Duration = 0) -> Trial:
+        """Answer a task that waits, `"pay"`, `"pay[3]"` or `"pay[b.csv]"`, so long after it asked. Said again for the same
+        name, it is the answer to the next question, after a timeout. `data` may be a function of what is asked."""
+        self._known(split_task(task)[0] if "[" in task else task)
+        after_ms = round(seconds(after, "How long an answer takes") * 1000)
+        self._answers.to.setdefault(task, []).append((data, after_ms))
+        return self
+
+    def emit(self, topic: str, payload: Any = None, *, after: Duration = 0) -> Trial:
+        """An event from outside of the run, so long after its start."""
+        after_ms = round(seconds(after, "The time of an event") * 1000)
+        self._answers.events.append((after_ms, topic, event_text(topic, payload)))
         return self
 
     def run(self, *args: Any, **values: Any) -> Run:
@@ -113,7 +132,7 @@ class Trial:
         record = Record(order.run, self._flow.name, clock)
         chance = Chance(seed, self._workers)
         crash = _Planned(self._plan, self._crashes, chance.draw)
-        engine = Engine(code, order, record, chance, crash, takeover=takeover)
+        engine = Engine(code, order, record, chance, crash, takeover=takeover, answers=self._answers)
         if self._needs_a_thread():
             _in_a_thread(engine.run)
         else:

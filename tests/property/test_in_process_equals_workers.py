@@ -11,12 +11,28 @@ from typing import Any
 
 import pytest
 
-from nbflow import NOTHING, Context, Flow, GiveUp, Retry, any_of, collect, completed, each, failed
+from nbflow import (
+    NOTHING,
+    Approval,
+    Context,
+    Flow,
+    GiveUp,
+    OnEvent,
+    Retry,
+    Schedule,
+    Time,
+    Webhook,
+    any_of,
+    collect,
+    completed,
+    each,
+    failed,
+)
 from nbflow.errors import StepFailure
 from nbflow.watch.run import Run
 from tests.site import Site
 
-DIFFERS = ("duration", "worker", "by", "bundle")
+DIFFERS = ("duration", "worker", "by", "bundle", "dueAt", "timeoutAt", "token", "held")
 
 
 def a_chain(flow: Flow) -> dict[str, Any]:
@@ -225,6 +241,39 @@ def what_is_not_returned(flow: Flow) -> dict[str, Any]:
     return {}
 
 
+def waits(flow: Flow) -> dict[str, Any]:
+    @flow.step(each("told"))
+    def tell(asked: dict[str, Any]) -> Any:
+        return asked["kind"], asked["attempt"], asked.get("message"), asked.get("input")
+
+    @flow.entry(hold=Time(0.01), hold_emits=Time(0.01), emits=["out"])
+    def begin(n: int, ctx: Context) -> Any:
+        ctx.emit("out", [n, ctx.resolved])
+        return n
+
+    @flow.step("out", hold=Approval(bool, message="Well?", timeout=0.02, on_timeout="continue"))
+    def unanswered(out: list[Any], ctx: Context) -> Any:
+        return out, ctx.resolved
+
+    @flow.entry(hold=Webhook(notify="told", timeout=0.01, on_timeout="retry"), retry=Retry(2, backoff=0.01))
+    def asked_twice() -> int:
+        return 1
+
+    @flow.step(failed(asked_twice))
+    def excuse(failure: dict[str, Any]) -> Any:
+        return failure["error"], failure["attempt"]
+
+    @flow.step(begin, hold=Schedule("* * * * * *"), hold_emits=OnEvent("never", timeout=0.01))
+    def lost(n: int) -> int:
+        return n
+
+    @flow.step(collect(begin))
+    def fine(values: list[int]) -> list[int]:
+        return values
+
+    return {"n": 3}
+
+
 def classes_and_frames(flow: Flow) -> dict[str, Any]:
     @dataclass
     class Order:
@@ -247,7 +296,7 @@ def classes_and_frames(flow: Flow) -> dict[str, Any]:
 FLOWS: list[Callable[[Flow], dict[str, Any]]] = [
     a_chain, branches, nested_maps, an_empty_map, failures_answered_for, a_failure_that_skips, a_cycle, retries, a_timeout,
     an_undeclared_topic, a_payload_that_does_not_fit, a_payload_that_cannot_travel, several_topics_and_nothing_emitted,
-    what_is_not_returned, classes_and_frames,
+    what_is_not_returned, waits, classes_and_frames,
 ]  # fmt: skip
 
 
@@ -287,4 +336,10 @@ def _told(run: Run) -> Counter[Any]:
 
 def _comparable(data: dict[str, Any]) -> dict[str, Any]:
     differs = (*DIFFERS, "traceback") if data.get("reason") == "timeout" else DIFFERS  # it shows who interrupted
-    return {name: value for name, value in data.items() if name not in differs}
+    return {name: _inside(value) for name, value in data.items() if name not in differs}
+
+
+def _inside(value: Any) -> Any:
+    """Who is told of a wait is told the same, but for times and what makes a run this one."""
+    differs = (*DIFFERS, "run")
+    return {name: one for name, one in value.items() if name not in differs} if isinstance(value, dict) else value
