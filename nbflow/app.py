@@ -320,11 +320,14 @@ class Nbflow:
         *,
         since: datetime | None = None,
         tag: str | None = None,
+        stalled: bool | None = None,
         limit: int = 50,
     ) -> DataFrame:
         """The newest runs, as a DataFrame."""
         since_ms = None if since is None else int(since.timestamp() * 1000)
-        return frames.runs(self.index.runs(flow=flow, status=status, since_ms=since_ms, tag=tag, limit=limit))
+        return frames.runs(
+            self.index.runs(flow=flow, status=status, since_ms=since_ms, tag=tag, stalled=stalled, limit=limit)
+        )
 
     def flows(self) -> DataFrame:
         """The flows that have runs here."""

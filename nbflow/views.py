@@ -25,10 +25,11 @@ def runs(
     *,
     since: datetime | None = None,
     tag: str | None = None,
+    stalled: bool | None = None,
     limit: int = 50,
 ) -> DataFrame:
-    """The newest runs: id, flow, status, times, tags."""
-    return app.default().runs(flow, status, since=since, tag=tag, limit=limit)
+    """The newest runs: id, flow, status, times, tags. `stalled`: those that cannot go on without somebody acting."""
+    return app.default().runs(flow, status, since=since, tag=tag, stalled=stalled, limit=limit)
 
 
 def run(run: str) -> Run:

@@ -30,6 +30,8 @@ def runs(
     flow: Annotated[str | None, typer.Option(help="Runs of this flow only.")] = None,
     status: Annotated[str | None, typer.Option(help=f"One of: {', '.join(STATUSES)}.")] = None,
     tag: Annotated[str | None, typer.Option(help="Runs with this tag only.")] = None,
+    *,
+    stalled: Annotated[bool, typer.Option("--stalled", help="Runs that cannot go on without somebody acting.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 20,
     as_json: Json = False,
 ) -> None:
@@ -41,7 +43,7 @@ def runs(
     from nbflow.picture.style import duration
 
     with default() as nbflow:
-        rows = nbflow.index.runs(flow=flow, status=status, tag=tag, limit=limit)
+        rows = nbflow.index.runs(flow=flow, status=status, tag=tag, stalled=stalled or None, limit=limit)
     if as_json:
         document([run_record(row) for row in rows])
     elif rows:
@@ -52,7 +54,11 @@ def runs(
         ]
         table(titles, shown, right=("duration",))
     else:
-        say("No such runs." if flow or status or tag else "No runs yet. `nbflow start FLOW --from X` starts one.")
+        say(
+            "No such runs."
+            if flow or status or tag or stalled
+            else "No runs yet. `nbflow start FLOW --from X` starts one."
+        )
 
 
 def show(run: RunId, as_json: Json = False) -> None:

@@ -17,6 +17,7 @@ from nbflow.errors import CommandRefused, UnknownRun, nearest
 from nbflow.model.ids import RunId, is_queue_name
 from nbflow.store.connect import translated
 from nbflow.store.keys import Keys
+from nbflow.store.obstacles import Obstacles
 
 if TYPE_CHECKING:
     from nbflow.store.connect import Store
@@ -120,16 +121,27 @@ class Index:
         status: str | None = None,
         since_ms: int | None = None,
         tag: str | None = None,
+        stalled: bool | None = None,
         limit: int = 50,
     ) -> list[RunRow]:
         """Runs, the latest start first (with `status` alone: the latest end first, for runs that have ended)."""
         if status is not None and status not in STATUSES:
             raise CommandRefused(f"No run is {status!r}.", hint=nearest(status, STATUSES))
+        if stalled and status is None:
+            status = "running"
         ids = islice(self._newest(self._indexes(flow, status), since_ms), FARTHEST)
         found: list[RunRow] = []
         while len(found) < limit and (chunk := list(islice(ids, max(limit, PAGE) if status or tag else limit))):
-            found += [row for row in self._rows(chunk) if _fits(row, status, since_ms, tag)]
+            found += [
+                row for row in self._rows(chunk) if _fits(row, status, since_ms, tag) and self._is_so(row, stalled)
+            ]
         return found[:limit]
+
+    def _is_so(self, row: RunRow, stalled: bool | None) -> bool:
+        """Whether the run is stalled, or is not, as was asked."""
+        if stalled is None:
+            return True
+        return stalled == (row.status == "running" and Obstacles(self._store).stalled(row.id) is not None)
 
     def ended_before(self, status: str, before_ms: int) -> Iterator[RunRow]:
         """Runs of a status that ended before that time, the oldest first. They may be deleted while one goes through."""

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Obstacle", "Obstacles", "clock"]
 
+STALL_AFTER_MS = 60_000
+SAMPLE = 500
+"""So many outstanding tasks of a run are looked at."""
+STOPPED = ("suspended", "paused", "no_worker", "cannot_open")
+"""Causes that last until somebody acts."""
 SHOWN = 3
 """So many holders of a limit, or workers, are named."""
 
@@ -51,6 +56,35 @@ class Obstacles:
         with translated(self._url):
             score = self._text.zscore(self._keys.workers(), worker)
         return None if score is None else int(score)
+
+    def stalled(self, run: str) -> Obstacle | None:
+        """Why no outstanding task of a run can go on without somebody acting, for a minute or longer; None if one can. A
+        live lease, a wait, a retry to come, a used-up limit and a place in a served queue are no such reasons."""
+        with translated(self._url):
+            last = self._text.xrevrange(self._keys.stream(run), count=1)
+            now_ms = self.now_ms()
+            if not last or now_ms - int(last[0][0].partition("-")[0]) < STALL_AFTER_MS:
+                return None
+            found: Obstacle | None = None
+            for job in sorted(self._text.srandmember(self._keys.open(run), SAMPLE)):
+                told = self._of_open(job, now_ms)
+                if told is None:
+                    return None
+                found = found or told
+            return found
+
+    def _of_open(self, job: str, now_ms: int) -> Obstacle | None:
+        status, worker = self._text.hmget(self._keys.rq_job(job), "status", "worker_name")
+        if status == "started":
+            lease_ms = self.lease_ms(str(worker))
+            is_over = lease_ms is not None and now_ms - lease_ms > STALL_AFTER_MS
+            return Obstacle("lost", f"the worker {worker} is gone, and nobody attends to it") if is_over else None
+        if status == "scheduled":
+            due_ms = self.due_ms(f"retry {job}")
+            is_over = due_ms is not None and now_ms - due_ms > STALL_AFTER_MS
+            return Obstacle("overdue", "an attempt is overdue, and nobody attends to it") if is_over else None
+        told = self.of_queued(job) if status == "queued" else None
+        return told if told is not None and told.cause in STOPPED else None
 
     def of_queued(self, job: str) -> Obstacle:
         """The one reason why a queued task has not started."""

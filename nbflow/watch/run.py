@@ -279,6 +279,13 @@ class Run:
             return frames.why(self.reasons())
         return self.reason(step).text
 
+    @property
+    def stalled(self) -> str | None:
+        """Why no outstanding task has been able to go on for a minute without somebody acting; None if one can."""
+        obstacles = self._log.obstacles
+        told = None if obstacles is None or self.view.ended else obstacles.stalled(self.id)
+        return told.text if told else None
+
     def reason(self, step: str | Callable[..., Any]) -> Reason:
         """What `why(step)` says, with its cause as one word."""
         return reason_of(self.view, self.picture, self._log.obstacles, _step_name(step))
