@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from nbflow.views import queues as queues
     from nbflow.views import run as run
     from nbflow.views import runs as runs
+    from nbflow.views import schedules as schedules
     from nbflow.views import start_flow as start_flow
     from nbflow.views import workers as workers
     from nbflow.watch.run import Run as Run
@@ -82,6 +83,7 @@ _HOMES = {
     "received": "nbflow.model.awaits",
     "run": "nbflow.views",
     "runs": "nbflow.views",
+    "schedules": "nbflow.views",
     "start_flow": "nbflow.views",
     "step": "nbflow.define.flow",
     "unload_ipython_extension": "nbflow.notebook.extension",
@@ -123,6 +125,7 @@ __all__ = [
     "received",
     "run",
     "runs",
+    "schedules",
     "start_flow",
     "step",
     "unload_ipython_extension",

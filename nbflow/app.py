@@ -21,7 +21,7 @@ from nbflow.define.flow import FlowDefinition
 from nbflow.engine import awaits, control, deletion, queues
 from nbflow.engine.codecs import Codecs
 from nbflow.engine.disabled import refuse_if_disabled
-from nbflow.engine.launch import Launcher, Order
+from nbflow.engine.launch import Launcher, Order, who
 from nbflow.engine.options import Options, refuse_late_start
 from nbflow.errors import CommandRefused, SecretMissing, nearest
 from nbflow.local.project import Project, find_project
@@ -44,6 +44,7 @@ from nbflow.watch.run import Run
 
 if TYPE_CHECKING:
     from nbflow.engine.again import How
+    from nbflow.engine.schedules import Schedules
     from nbflow.engine.versions import Versions
     from nbflow.model.policy import Duration
     from nbflow.model.versions import Version
@@ -171,13 +172,18 @@ class Nbflow:
 
         return Versions(self.store, self.signer, self._launcher)
 
+    @cached_property
+    def planned(self) -> Schedules:
+        """The schedules of flows."""
+        from nbflow.engine.schedules import Schedules
+
+        return Schedules(self.store, self.signer, self.published, self._launcher, self.artifacts)
+
     def close(self) -> None:
         """Close the connections. The object connects again when it is used again."""
-        for name in ("_follower", "_store"):
-            part = self.__dict__.pop(name, None)
-            if part is not None:
-                part.close()
-        for name in ("artifacts", "index", "published", "_codecs", "_launcher"):
+        for part in filter(None, [self.__dict__.pop(name, None) for name in ("_follower", "_store")]):
+            part.close()
+        for name in ("artifacts", "index", "published", "planned", "_codecs", "_launcher"):
             self.__dict__.pop(name, None)
 
     # -- commands ---------------------------------------------------------------------------------------------------
@@ -235,13 +241,11 @@ class Nbflow:
         run = self._launcher.launch(order, self._codecs.of_types(opened.code.types))
         return Run(run, self, flow=name)
 
-    def publish(self, flow: FlowDefinition, note: str = "") -> Version:
-        """The flow as it is defined now as its newest version; see `Flow.publish`."""
-        from nbflow.define.inputs import schema_of
-
+    def publish(self, flow: FlowDefinition, note: str = "", *, dry_run: bool = False) -> Version:
+        """The flow as it is defined now as its newest version; see `Flow.publish`. `dry_run` tells only what it would be."""
         order, _ = self._order(flow, Options())
-        schema = schema_of(flow.input_model())
-        return self.published.publish(order, schema, note=note, deadline_s=flow.spec().deadline_s)
+        version = self.published.described(order, flow, note)
+        return version if dry_run else self.published.publish(order, version)
 
     def again(
         self, run_id: str, how: How, *, at: str | None = None, changed: bool = False, flow: FlowDefinition | None = None
@@ -262,8 +266,6 @@ class Nbflow:
 
     def cancel(self, run_id: str, reason: str = "") -> None:
         """End a run; see `Run.cancel`."""
-        from nbflow.engine.launch import who
-
         control.cancel(self.store, run_id, reason, who())
 
     def resolve(self, run_id: str, question: Question, data: Any) -> None:
@@ -346,10 +348,9 @@ class Nbflow:
         return self._codecs.of_run(run_id)
 
     def _warn(self, sentences: list[str]) -> None:
-        for sentence in sentences:
-            if sentence not in self._warned:
-                self._warned.add(sentence)
-                warnings.warn(sentence, stacklevel=4)
+        for sentence in filter(lambda one: one not in self._warned, sentences):
+            self._warned.add(sentence)
+            warnings.warn(sentence, stacklevel=4)
 
     # -- the local stack --------------------------------------------------------------------------------------------
 

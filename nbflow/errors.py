@@ -10,6 +10,7 @@
     │   ├── InputInvalid         the input does not fit the entry's parameters
     │   ├── UnknownFlow          no flow of that name
     │   ├── UnknownRun           no run of that id
+    │   ├── UnknownSchedule      no schedule of that name
     │   ├── KeyTaken             the key's run was started with another input
     │   ├── RunEnded             the run is over
     │   ├── AlreadyAnswered      the task waits for no answer (any more)
@@ -74,6 +75,7 @@ __all__ = [
     "TrustError",
     "UnknownFlow",
     "UnknownRun",
+    "UnknownSchedule",
     "nearest",
 ]
 
@@ -166,6 +168,12 @@ class UnknownRun(CommandRefused):
     """No run has that id, or several begin with it."""
 
     code = "unknown-run"
+
+
+class UnknownSchedule(CommandRefused):
+    """The flow has no schedule of that name."""
+
+    code = "unknown-schedule"
 
 
 class KeyTaken(CommandRefused):

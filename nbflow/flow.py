@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from nbflow.model.policy import Duration
     from nbflow.model.versions import Version
+    from nbflow.scheduling import CatchUp, Overlap, Scheduled
     from nbflow.testing.trial import Trial
     from nbflow.watch.frames import DataFrame
 
@@ -89,6 +90,30 @@ class Flow(FlowDefinition):
     def versions(self) -> DataFrame:
         """The versions that were published, the newest first: what `publish` did and when. Of each flow 100 are kept."""
         return frames.versions(app.default().published.all(self.name))
+
+    def schedule(
+        self,
+        when: Duration,
+        *,
+        tz: str | None = None,
+        name: str | None = None,
+        input: Mapping[str, Any] | None = None,  # noqa: A002 - what it is called everywhere
+        overlap: Overlap = "skip",
+        catch_up: CatchUp = "latest",
+    ) -> Scheduled:
+        """Start the newest published version again and again: `flow.schedule("0 2 * * *", tz="Europe/Vienna")`, or at an
+        interval, `flow.schedule("15m")`. Nothing published yet publishes the flow.
+
+        Declaring it again under its name (`"default"`, if none is given) changes it, or nothing. `overlap` says what
+        happens while the run before goes on: `skip` the new one, `queue` it behind, `allow` both, `cancel_running`.
+        `catch_up` says what becomes of occurrences that nobody looked after: the `latest`, `all` or `none` of them.
+        """
+        from nbflow.scheduling import declare_here  # noqa: PLC0415 - who has no schedules needs none of it
+
+        self._refuse_if_disabled()
+        return declare_here(
+            app.default(), self, when, tz=tz, name=name, values=input, overlap=overlap, catch_up=catch_up
+        )
 
     def test(self, *args: Any, **values: Any) -> Run:
         """Run it with this input in this process, to its end, without a server: packed, encoded and decided as by `start`,

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from nbflow import app
 from nbflow.flow import checked_options, refuse_if_disabled
-from nbflow.watch import archived
+from nbflow.watch import archived, frames
 from nbflow.watch.run import Run
 
 if TYPE_CHECKING:
     from nbflow.model.policy import Duration
     from nbflow.watch.frames import DataFrame
 
-__all__ = ["emit", "flows", "load", "queues", "run", "runs", "start_flow", "workers"]
+__all__ = ["emit", "flows", "load", "queues", "run", "runs", "schedules", "start_flow", "workers"]
 
 
 def runs(
@@ -69,6 +69,11 @@ def emit(topic: str, payload: Any = None) -> int:
 def flows() -> DataFrame:
     """The flows that have runs, with their counts."""
     return app.default().flows()
+
+
+def schedules(flow: str | None = None) -> DataFrame:
+    """The schedules of all flows, or of one: when they come next, and what became of them so far."""
+    return frames.schedules(app.default().planned.all(flow))
 
 
 def queues() -> DataFrame:

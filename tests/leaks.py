@@ -51,6 +51,9 @@ class _Check:
             (rf"{self.space}:waits:(.+)", self._waits),
             (rf"{self.space}:held:(.+)", self._record_of_a_job),
             (rf"{self.space}:(topics|topic:.+|said:.+|given:.+)", self._events),
+            (rf"{self.space}:schedules", self._schedules),
+            (rf"{self.space}:schedule:([^:]+):([^:]+)", self._schedule),
+            (rf"{self.space}:uses:([^:]+)", self._uses),
             (rf"{self.space}:slices", self._slices),
             (rf"{self.space}:limit:([cr]):.+", self._limit),
             (rf"{self.space}:(lines|aside):([cr]:.+)", self._line),
@@ -119,6 +122,24 @@ class _Check:
 
     def _published(self, key: str) -> str:
         lost = [flow for flow in self.text.smembers(key) if not self.text.exists(self.keys.versions(flow))]
+        return f"it names {lost}" if lost else ""
+
+    def _schedules(self, key: str) -> str:
+        lost = [
+            one for one in self.text.zrange(key, 0, -1) if not self.text.exists(self.keys.schedule(*one.split(":")))
+        ]
+        return f"it names {lost}" if lost else ""
+
+    def _schedule(self, key: str, flow: str, name: str) -> str:
+        return "" if self.text.zscore(self.keys.schedules(), f"{flow}:{name}") is not None else "nobody looks after it"
+
+    def _uses(self, key: str, flow: str) -> str:
+        if not self.text.exists(self.keys.versions(flow)):
+            return "the flow is not published"
+        used = [one.split(" ") for one in self.text.smembers(key)]
+        lost = [
+            name for kind, name in used if kind == "schedule" and not self.text.exists(self.keys.schedule(flow, name))
+        ]
         return f"it names {lost}" if lost else ""
 
     def _gone(self, key: str, run: str) -> str:

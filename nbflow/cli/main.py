@@ -36,14 +36,14 @@ from nbflow.cli import (
     workers,
 )
 from nbflow.cli.terminal import block, in_commands, plain, warn
-from nbflow.errors import InputInvalid, InternalError, NbflowError, UnknownFlow, UnknownRun
+from nbflow.errors import InputInvalid, InternalError, NbflowError, UnknownFlow, UnknownRun, UnknownSchedule
 
 __all__ = ["app", "exit_code", "main"]
 
 PLAIN: dict[str, Any] = {"rich_markup_mode": None}  # rich would cost as much time again for --help
 GONE = 141
 """What a shell tells of a program that SIGPIPE ended."""
-USAGE = (InputInvalid, UnknownFlow, UnknownRun)
+USAGE = (InputInvalid, UnknownFlow, UnknownRun, UnknownSchedule)
 
 
 class _Commands(typer.core.TyperGroup):

@@ -22,7 +22,7 @@ from nbflow.model.artifacts import StagedArtifacts, digest_of
 from nbflow.model.codec import Codec
 from nbflow.model.encoder import to_json
 from nbflow.model.ids import RunId, new_run_id
-from nbflow.model.runs import run_signature_parts
+from nbflow.model.runs import run_signature_parts, trigger_signature_parts
 from nbflow.model.signing import Signer
 from nbflow.store.connect import Store, translated
 from nbflow.store.owners import Owner, owned_by
@@ -55,9 +55,13 @@ class Order:
     version: int = 0
     """The number of the published version that it starts, whose code the server has; 0 for code at hand."""
     text: str = ""
-    """The input as it was written by an earlier run, if it is to be the same to the letter."""
+    """The input where it is encoded already; then `input` does not count."""
     past: Past | None = None
     """What is taken over from an earlier run."""
+    trigger: str = ""
+    """What starts it, as JSON."""
+    by: Mapping[str, str] | None = None
+    """Who starts it, if that is not this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,21 @@ class Launcher:
                 raise refused
         return runs
 
+    def fire(self, order: Order, codec: Codec, **more: Any) -> tuple[RunId, list[Any]]:
+        """Say `fire` with this order and the arguments that it takes beside: the run that would be, and the reply. If that
+        is not OK, nothing came of the run."""
+        prepared = self._prepared(order, codec)
+        try:
+            self._own(prepared.run, prepared.staged)
+            reply: list[Any] = self._store.run_script("fire", *prepared.fields, **prepared.named, **more)
+        except StoreError as error:
+            if not isinstance(error, ServerUnreachable):
+                self._disown(prepared.run, prepared.staged)
+            raise
+        if reply[0] != b"OK":
+            self._disown(prepared.run, prepared.staged)
+        return prepared.run, reply
+
     def _launch_batch(self, batch: list[_Prepared], runs: list[RunId]) -> StoreError | None:
         """Adds the runs that were launched, and gives the first refusal."""
         refused: StoreError | None = None
@@ -113,7 +132,7 @@ class Launcher:
         text = order.text or writer.encode(dict(order.input), name="input")
         run = new_run_id()
         named = self._named(order, run, text, self._graph(order, writer))
-        return _Prepared(order, run, named, _fields(order), staged)
+        return _Prepared(order, run, named, self._fields(order, run), staged)
 
     def _launch(self, prepared: _Prepared) -> RunId:
         run, staged = prepared.run, prepared.staged
@@ -168,9 +187,10 @@ class Launcher:
             memory = client.info("memory")
         most = int(memory.get("maxmemory") or 0)
         if most and int(memory["used_memory"]) + size >= FULL_AT * most:
-            raise self._full(100 * int(memory["used_memory"]) // most)
+            raise self.full(100 * int(memory["used_memory"]) // most)
 
-    def _full(self, percent: int) -> StoreError:
+    def full(self, percent: int) -> StoreError:
+        """What is said when so much of the memory is used."""
         return StoreError(
             f"The server at {shown_url(self._store.url)} is full: {min(percent, 100)} % of its maxmemory is used, and the runs "
             "that are under way need the rest.",
@@ -200,7 +220,7 @@ class Launcher:
         parts = run_signature_parts(
             run, order.flow, plan=order.plan.digest, bundle=order.bundle.digest, input_digest=digest, queue=order.queue
         )
-        by = json.dumps(who())
+        by = json.dumps(who() if order.by is None else order.by)
         start = (
             f'{{"input":{text},"bundle":"{order.bundle.digest}","fingerprints":{json.dumps(order.bundle.fingerprints)},'
             f'"graph":{graph},"by":{by}{_told(order)}}}'
@@ -222,6 +242,15 @@ class Launcher:
             "by": by,
         }
 
+    def _fields(self, order: Order, run: RunId) -> tuple[Any, ...]:
+        """Further fields of the run's hash, in pairs."""
+        version = ("version", order.version) if order.version else ()
+        past = order.past.fields() if order.past else ()
+        if not order.trigger:
+            return (*version, *past)
+        signature = self._signer.sign(*trigger_signature_parts(run, order.trigger))
+        return (*version, *past, "trigger", order.trigger, "triggersig", signature)
+
     def _graph(self, order: Order, codec: Codec) -> str:
         text = json.dumps(order.graph, separators=(",", ":"))
         if len(text) <= GRAPH_INLINE or codec.artifacts is None:
@@ -242,7 +271,7 @@ class Launcher:
 
     def _refused(self, order: Order, reply: list[Any]) -> RunId:
         if reply[0] == b"FULL":
-            raise self._full(int(reply[1]))
+            raise self.full(int(reply[1]))
         other = RunId(reply[1].decode())
         if reply[2] == b"same":
             return other
@@ -252,16 +281,11 @@ class Launcher:
         )
 
 
-def _fields(order: Order) -> tuple[Any, ...]:
-    """Further fields of the run's hash, in pairs."""
-    version = ("version", order.version) if order.version else ()
-    return (*version, *(order.past.fields() if order.past else ()))
-
-
 def _told(order: Order) -> str:
     """What `flow.start` tells beside the rest, as JSON that goes on."""
     version = f',"version":{order.version}' if order.version else ""
-    return version + (f",{to_json(order.past.told)[1:-1]}" if order.past else "")
+    trigger = f',"trigger":{order.trigger}' if order.trigger else ""
+    return version + trigger + (f",{to_json(order.past.told)[1:-1]}" if order.past else "")
 
 
 def who() -> dict[str, str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from nbflow.define.bundle import Bundle, LoadedFlow, open_bundle
 from nbflow.define.checked import checked_delay
-from nbflow.define.inputs import FlowInput
+from nbflow.define.flow import FlowDefinition
+from nbflow.define.inputs import FlowInput, schema_of
 from nbflow.define.plan import Plan
 from nbflow.engine.launch import Launcher, Order, who
 from nbflow.engine.options import Options, refuse_late_start
@@ -48,21 +49,24 @@ class Versions:
     def _text(self) -> Any:
         return self._store.text
 
-    def publish(self, order: Order, schema: dict[str, Any], *, note: str, deadline_s: float | None) -> Version:
-        """The code of this order as the newest version. If the newest is the same code, that is it."""
-        version = Version(
+    def described(self, order: Order, flow: FlowDefinition, note: str = "") -> Version:
+        """The version that an order of this flow would be; it has no number yet."""
+        return Version(
             order.flow,
             0,
             order.plan.digest,
             order.bundle.digest,
             order.bundle.fingerprints,
             order.graph,
-            schema,
+            schema_of(flow.input_model()),
             note,
             self.now_ms(),
             who(),
-            deadline_s=deadline_s,
+            deadline_s=flow.spec().deadline_s,
         )
+
+    def publish(self, order: Order, version: Version) -> Version:
+        """The code of this order as the newest version. If the newest is the same code, that is it."""
         while True:
             newest = self.find(order.flow)
             if newest is not None and newest.is_same_code(version):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["run_signature_parts"]
+__all__ = ["run_signature_parts", "trigger_signature_parts"]
 
 
 def run_signature_parts(
@@ -10,3 +10,8 @@ def run_signature_parts(
 ) -> tuple[str, ...]:
     """The parts in their order; the first names what is signed. `queue` is the run's own, or empty."""
     return ("run", run, flow, plan, bundle, input_digest, queue)
+
+
+def trigger_signature_parts(run: str, trigger: str) -> tuple[str, ...]:
+    """The same for what a run is told of what started it (JSON)."""
+    return ("trigger", run, trigger)

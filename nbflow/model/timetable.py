@@ -10,7 +10,7 @@ from nbflow.errors import DefinitionError
 from nbflow.model.cron import Cron
 from nbflow.model.policy import Duration, seconds
 
-__all__ = ["Every", "Timetable", "occurrences", "read_timetable", "timetable"]
+__all__ = ["Every", "Timetable", "duration_text", "occurrences", "read_timetable", "timetable"]
 
 SHORTEST_S = 1.0
 
@@ -56,6 +56,15 @@ def occurrences(table: Timetable, after_ms: int, until_ms: int) -> Iterator[int]
     while due <= until_ms:
         yield due
         due = table.after_ms(due)
+
+
+def duration_text(ms: int) -> str:
+    """An interval as one writes it: `15m`, `1h30m`."""
+    parts: list[str] = []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, ms = divmod(ms, size)
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts)
 
 
 def _is_interval(text: str) -> bool:

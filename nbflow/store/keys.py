@@ -105,6 +105,13 @@ class Keys:
         """The names of the flows that are published."""
         return f"{self.namespace}:published"
 
+    def schedules(self) -> str:
+        """The schedules, as `flow:name`, by when somebody has to look after them."""
+        return f"{self.namespace}:schedules"
+
+    def schedule(self, flow: str, name: str) -> str:
+        return f"{self.namespace}:schedule:{flow}:{name}"
+
     def uses(self, flow: str) -> str:
         """The schedules and triggers that start a flow."""
         return f"{self.namespace}:uses:{flow}"

@@ -30,11 +30,14 @@ __all__ = ["NAMES", "STOCK_JOB_DATA", "Script", "load_script", "load_scripts", "
 NAMES = (
     *("launch", "settle", "claim", "adopt", "slice", "tick", "beat", "giveback", "cancel", "append", "state"),
     *("own", "upload", "stage", "delete", "retire", "swept", "publish", "unpublish", "resolve", "emit", "reckon"),
+    *("schedule", "unschedule", "suspend", "fire", "miss"),
 )
 _LUA = Path(__file__).parent / "lua"
 _HEADER = re.compile(r"^--! (\w+):[ \t]*(.*)$", re.MULTILINE)
 
-_TAKEN_WHEN_FULL = frozenset(("beat", "cancel", "delete", "giveback", "retire", "swept", "tick", "unpublish"))
+_TAKEN_WHEN_FULL = frozenset(
+    ("beat", "cancel", "delete", "giveback", "retire", "suspend", "swept", "tick", "unpublish", "unschedule")
+)
 """What keeps a lease, gives back or ends something: a server without memory left takes it still."""
 
 STOCK_JOB_DATA = "(Vnbflow.worker.stock.execute\nN(t(dt."

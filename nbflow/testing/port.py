@@ -50,6 +50,9 @@ class TaskPort:
     def read_input(self) -> Any:
         return self._executor.input(self._job, self._input)
 
+    def read_trigger(self) -> str:
+        return ""  # a run in process is started by hand
+
     def read_state(self, key: str | None) -> dict[str, Any]:
         with self._lock:
             return {name: json.loads(text) for name, text in self._state.items() if key in (None, name)}

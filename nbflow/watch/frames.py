@@ -19,6 +19,7 @@ from nbflow.watch.references import references
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from nbflow.model.schedules import Planned
     from nbflow.model.versions import Version
     from nbflow.model.view import AttemptView, TaskView, View
     from nbflow.store.index import FlowRow, QueueRow, RunRow, WorkerRow
@@ -35,6 +36,7 @@ __all__ = [
     "metrics",
     "queues",
     "runs",
+    "schedules",
     "table",
     "tasks",
     "versions",
@@ -150,6 +152,11 @@ def why(found: Iterable[Reason]) -> DataFrame:
     return table("why", ((one.step, one.task or None, one.status, one.cause, one.text) for one in found))
 
 
+def schedules(planned: Iterable[Planned]) -> DataFrame:
+    """Schedules, with what became of them so far."""
+    return table("schedules", map(_schedule_row, planned))
+
+
 def versions(found: Iterable[Version]) -> DataFrame:
     """Published versions of a flow, the newest first."""
     return table("versions", map(_version_row, found))
@@ -243,6 +250,13 @@ def _attempt_row(task: TaskView, attempt: AttemptView) -> Row:
         attempt.error or None,
         attempt.traceback or None,
     )
+
+
+def _schedule_row(row: Planned) -> Row:
+    schedule = row.schedule
+    times = None if row.is_paused else row.next_ms, row.is_paused, row.last_ms, row.last_run or None
+    counts = row.started, row.skipped, row.missed
+    return schedule.flow, schedule.name, *schedule.told, *times, schedule.overlap, schedule.catch_up, *counts
 
 
 def _version_row(version: Version) -> Row:

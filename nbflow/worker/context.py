@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from nbflow.errors import CommandRefused, InternalError, nearest
 from nbflow.model.ids import Index, index_for_people
+from nbflow.model.triggered import Triggered, read_triggered
 
 __all__ = ["Context", "Emission", "Port", "StepTimeout", "TaskFacts", "UndeclaredEmit", "current", "running"]
 
@@ -57,6 +58,7 @@ class Port(Protocol):
 
     def record(self, kind: str, data: dict[str, Any]) -> None: ...
     def read_input(self) -> Any: ...
+    def read_trigger(self) -> str: ...
     def state(self, operation: str, key: str, value: Any) -> Any: ...
     def read_state(self, key: str | None) -> dict[str, Any]: ...
     def keep(self, name: str, value: Any) -> None: ...
@@ -162,6 +164,11 @@ class Context:
     def input(self) -> Any:
         """The run's input, as a dict by parameter."""
         return self.port.read_input()
+
+    @property
+    def trigger(self) -> Triggered | None:
+        """The schedule that started the run, with its `scheduled_at`; None if somebody started it by hand."""
+        return read_triggered(self.port.read_trigger())
 
     @property
     def log(self) -> Log:

@@ -26,7 +26,7 @@ from nbflow.model.awaits import Await
 from nbflow.model.codec import Codec
 from nbflow.model.definition import FlowSpec, Form, StepSpec, Term, failed_topic
 from nbflow.model.ids import index_sort_key
-from nbflow.model.runs import run_signature_parts
+from nbflow.model.runs import run_signature_parts, trigger_signature_parts
 from nbflow.model.signing import Signer
 from nbflow.worker.context import Context, Port, TaskFacts, running
 from nbflow.worker.ending import Attempt, failure
@@ -114,6 +114,16 @@ class Executor:
                 hint="Somebody changed it in the server; start the run again.",
             )
         return self.codec(job).decode(text)
+
+    def trigger(self, job: Job, text: bytes | None, signature: bytes | None) -> str:
+        """What the run was told of what started it, which must be what was signed; empty for one started by hand."""
+        told = (text or b"").decode()
+        if told and not self._signer.verify((signature or b"").decode(), *trigger_signature_parts(job.run, told)):
+            raise SignatureMismatch(
+                f"What started the run {job.run[:8]} is not what was signed.",
+                hint="Somebody changed it in the server; start the run again.",
+            )
+        return told
 
     # -- trust ------------------------------------------------------------------------------------------------------
 

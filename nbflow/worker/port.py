@@ -77,6 +77,11 @@ class WorkerReads:
     def line(self, run: str) -> str:
         return (self.ask("HGET", self._keys.run(run), "line") or run.encode()).decode()
 
+    def trigger(self, run: str) -> tuple[bytes | None, bytes | None]:
+        """What the run was told of what started it, and its signature."""
+        text, signature = self.ask("HMGET", self._keys.run(run), "trigger", "triggersig")
+        return text, signature
+
     def state(self, run: str) -> dict[str, str]:
         flat = self.ask("HGETALL", self._keys.state(run))
         return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
@@ -137,6 +142,10 @@ class WorkerPort:
     def read_input(self) -> Any:
         with self._talk() as job:
             return self.desk.executor.input(job, self.desk.reads.input(job.run) or b"")
+
+    def read_trigger(self) -> str:
+        with self._talk() as job:
+            return self.desk.executor.trigger(job, *self.desk.reads.trigger(job.run))
 
     def read_state(self, key: str | None) -> dict[str, Any]:
         with self._talk() as job:

@@ -25,6 +25,7 @@ from nbflow.store.keys import Keys
 from nbflow.store.scripts import load_scripts, upload
 from nbflow.store.wire import ReplyError, Wire, connect, refusal, shown_url
 from nbflow.worker.child import Child, spawn
+from nbflow.worker.herald import Herald
 from nbflow.worker.reckon import reckon
 from nbflow.worker.shipping import last_words
 from nbflow.worker.slots import Slots
@@ -87,6 +88,7 @@ class Supervisor:
         self.leaving: set[int] = set()
         self.overdue: set[int] = set()
         self.stopped: set[int] = set()
+        self.herald = Herald()
         self.stopping = False
         self.asked = self.heard = 0
         self.away_until = 0.0
@@ -273,8 +275,9 @@ class Supervisor:
 
     def _tick(self) -> None:
         """What is due; and what is due before the next beat is done when it is."""
-        reply = self._try(*self.scripts["tick"].command())
-        _, due_ms, asked = reply or ((), b"", ())
+        reply = self._try(*self.scripts["tick"].command("schedules"))
+        _, due_ms, asked, offers = reply or ((), b"", (), ())
+        self.herald.tell(offers)
         reckon(asked, self._try, self.scripts["reckon"])
         self.next_s = self.beat_s if due_ms == b"" else min(self.beat_s, max(_SOONEST_S, int(due_ms) / 1000))
 
@@ -322,6 +325,7 @@ class Supervisor:
         for child in self.warm:
             child.close()
             child.reap()
+        self.herald.close()
 
     def _open_ears(self) -> int:
         """A descriptor that becomes readable at each signal: what is to be done is done between two other things, never

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from nbflow.model.events import Event
+from nbflow.model.schedules import Planned, Schedule
 from nbflow.model.versions import Version
 from nbflow.model.view import View, reduce
 from nbflow.store.index import FlowRow, QueueRow, RunRow, WorkerRow
@@ -71,6 +72,8 @@ def _view(log: list[Event]) -> View:
     return view
 
 
+PLANNED = Planned(Schedule("etl", "daily", {"cron": "@daily", "tz": "UTC"}), "1", T, False, None, "", 0, 0, 0)
+
 VERSION = Version("etl", 3, "p", "b", {"parse": "f"}, {}, {}, "again", T, {"user": "ann", "host": "pc"}, 1)
 
 WORKER = WorkerRow(
@@ -102,6 +105,7 @@ MAKERS: dict[str, tuple[Callable[[Any], pd.DataFrame], Any, Any]] = {
     "flows": (frames.flows, [], [FlowRow("etl", 2, "r2", "failed", T), FlowRow("none", 0, "", "", None)]),
     "why": (frames.why, [], [Reason("parse", "parse[7]", "queued", "paused", "the queue 'gpu' is paused")]),
     "queues": (frames.queues, [], [QueueRow("default", 3, 1, 2)]),
+    "schedules": (frames.schedules, [], [PLANNED]),
     "versions": (frames.versions, [], [VERSION]),
     "workers": (frames.workers, [], [WORKER]),
     "findings": (frames.findings, [], [{"code": "x", "severity": "error", "step": None, "message": "m", "hint": "h"}]),

@@ -27,7 +27,7 @@ class Answers:
     """A server that answers by heart."""
 
     def __init__(self, **answers: Any) -> None:
-        self.answers = {"client": b"", "zcard": {}, "llen": {}, "smembers": {}} | answers
+        self.answers = {"client": b"", "zcard": {}, "zcount": {}, "llen": {}, "smembers": {}} | answers
 
     def call(self, *words: Any) -> Any:
         found = self.answers[words[0].lower()]
@@ -49,6 +49,7 @@ def test_only_strangers_count_as_connected() -> None:
         ({"client": b"id=6 fd=11 name= cmd=get\n"}, "1 connected"),
         ({"zcard": {"mine:runs:running": 2}}, "2 running"),
         ({"zcard": {"mine:timers": 1}}, "1 scheduled"),
+        ({"zcount": {"mine:schedules": 2}}, "2 scheduled"),
         ({"smembers": {"rq:queues": [b"rq:queue:default"]}, "llen": {b"rq:queue:default": 7}}, "7 queued"),
         ({"client": LISTING.encode(), "smembers": {"rq:workers": [b"rq:worker:host.12.1"]}}, ""),
     ],

@@ -1,8 +1,10 @@
 --! tick: what is due: attempts and runs whose delay is over begin, waits end or time out, runs that passed their deadline end, workers whose lease ran out (their machine died) are given back
 --! uses: event job closing cancel awaits reuse advance begin giveback answers
 --! keys:
---! args:
---! reply: {the workers given back, ms until the next is due or '', {{job, since, cron, time zone}, ...} occurrences to reckon}
+--! args: *wants
+--! reply: {the workers given back, ms until the next is due or '', {{job, since, cron, time zone}, ...} occurrences to reckon, schedules that are due, as flow:name}
+-- Schedules are offered to who wants them ('schedules'), and again after OFFER to whoever asks then, unless they were decided (see fire).
+local OFFER, OFFERS = 10000, 15
 local MANY = 200                                                      -- at most; the rest is due at the next tick, which is at once
 local now, reckon = now_ms(), {}                                      -- reckon: what the caller is asked to compute
 local gone = call('ZRANGEBYSCORE', P..':workers', '-inf', now, 'LIMIT', 0, 20)
@@ -23,4 +25,6 @@ for _, queue in ipairs(call('HKEYS', P..':prio')) do                   -- where 
   if lift(queue) then wake(queue) end
 end
 local due = call('ZRANGE', P..':timers', 0, 0, 'WITHSCORES')[2]
-return {gone, due and math.max(0, due - now) or '', reckon}
+local offers = wants[1] and call('ZRANGEBYSCORE', P..':schedules', '-inf', now, 'LIMIT', 0, OFFERS)
+for _, id in ipairs(offers or {}) do call('ZADD', P..':schedules', now + OFFER, id) end
+return {gone, due and math.max(0, due - now) or '', reckon, offers or nil}

@@ -11,9 +11,20 @@ local function start_later(id, due)
   call('ZADD', P..':timers', due, 'start '..id)
 end
 
+local function watch_deadline(id, now)
+  local deadline = plan_of('limits').deadline
+  if deadline then call('ZADD', P..':timers', now + deadline, 'deadline '..id) end
+end
+
+local function start_behind(id, before, line, due)                    -- when that run has ended, see leave_line; its deadline counts from then
+  call('HSET', P..':run:'..id, 'due', due, 'after', before, 'queued_by', line)
+  call('HSET', P..':run:'..before, 'then', id)
+end
+
 local function start_now(id)                                          -- its time has come; nothing if it was canceled meanwhile
   take(id)
   if status ~= 'running' or call('HDEL', rk, 'due') == 0 then return end
+  if call('HDEL', rk, 'after') == 1 then watch_deadline(id, now_ms()) end
   begin_run()
 end
 

@@ -1,8 +1,22 @@
 -- The end of a run, and removing the unfinished tasks of one that ended before them, at most 500 a script.
 -- Returns whether tasks are left. A queue is only searched while it is short; else its worker passes over the id.
+-- A run that has ended, or was ended while it waited itself, hands its place to the run that waits behind it.
+local function leave_line(before, behind, line)
+  local bk = P..':run:'..(before or '')
+  if before and call('HGET', bk, 'status') == 'running' then
+    if behind then
+      call('HSET', bk, 'then', behind)
+      call('HSET', P..':run:'..behind, 'after', before)
+    else
+      call('HDEL', bk, 'then')
+      if call('HGET', line, 'run') == run then call('HSET', line, 'run', before) end
+    end
+  elseif behind then call('ZADD', P..':timers', now_ms(), 'start '..behind) end
+end
+
 local function close_run(new, kind, data)                             -- the end of a run, whichever it is
   local now = now_ms()
-  local f = call('HMGET', rk, 'flow', 'started')
+  local f = call('HMGET', rk, 'flow', 'started', 'after', 'then', 'queued_by')
   status = new
   event(run, kind, '', 0, '{"duration":'..(now - f[2])..data..'}')
   call('HSET', rk, 'status', new, 'ended', now)
@@ -13,6 +27,7 @@ local function close_run(new, kind, data)                             -- the end
   call('ZREM', P..':timers', 'deadline '..run, 'start '..run)
   local kept_ms = (plan_of('limits') or {}).retention
   if kept_ms then call('ZADD', P..':retire', now + kept_ms, run) end
+  if f[3] or f[4] then leave_line(f[3], f[4], f[5]) end
   tell(run, f[1], kind)
 end
 

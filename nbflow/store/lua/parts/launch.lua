@@ -1,4 +1,5 @@
 -- A run comes to be. `o` holds what the scripts that launch are given by name (see launch.lua), `fields` further fields of its hash.
+-- o.after: the run behind which it waits, in o.line: the key whose field `run` names the last in that line.
 local FULL = 0.9                                                      -- of maxmemory: the rest is for runs that are under way
 
 -- Why there can be no such run, as the reply that says so; nothing was written.
@@ -37,15 +38,16 @@ end
 local function launch_run(o, fields)
   local now = now_ms()
   write_run(o, fields, now)
-  local due = due_at(o.delay, now)
-  event(o.id, 'flow.start', '', 0, due and told_due(o.start, due) or o.start)
+  local due = o.after and now or due_at(o.delay, now)
+  local start = o.after and '{"after":"'..o.after..'",'..string.sub(o.start, 2) or o.start
+  event(o.id, 'flow.start', '', 0, due and told_due(start, due) or start)
   tell(o.id, o.flow, 'flow.start')
   take(o.id)
-  local deadline, lookbacks = plan_of('limits').deadline, plan_of('limits').lookbacks
-  for topic, ms in pairs(lookbacks or {}) do                          -- from now on events of these topics are kept for so long
+  for topic, ms in pairs(plan_of('limits').lookbacks or {}) do        -- from now on events of these topics are kept for so long
     if ms > tonumber(call('HGET', P..':topics', topic) or '0') then call('HSET', P..':topics', topic, ms) end
   end
-  if deadline then call('ZADD', P..':timers', now + deadline, 'deadline '..o.id) end
+  if o.after then start_behind(o.id, o.after, o.line, due) return {'OK', o.id} end
+  watch_deadline(o.id, now)
   if due then start_later(o.id, due) else begin_run() end
   return {'OK', o.id}
 end
