@@ -186,13 +186,11 @@ class Nbflow:
         for name in ("artifacts", "index", "published", "planned", "_codecs", "_launcher"):
             self.__dict__.pop(name, None)
 
-    # -- commands ---------------------------------------------------------------------------------------------------
-
     def start(self, flow: FlowDefinition, values: Mapping[str, Any], options: Options | None = None) -> Run:
         """Launch a run of the flow as it is defined now. Input, graph and code are checked before anything is written."""
         template, codec = self._order(flow, options or Options())
-        order = replace(template, input=flow.validate_input(values))
-        return Run(self._launcher.launch(order, codec), self, flow=flow.name)
+        run = self._launcher.launch(replace(template, input=flow.validate_input(values)), codec)
+        return Run(run, self, flow=flow.name)
 
     def start_many(
         self, flow: FlowDefinition, inputs: Sequence[Mapping[str, Any]], options: Options | None = None
@@ -238,8 +236,7 @@ class Nbflow:
         chosen = self.published.newest(name) if version is None else self.published.get(name, version)
         opened = self.published.open(chosen)
         order = replace(self.published.order(chosen, options), input=opened.validated(values))
-        run = self._launcher.launch(order, self._codecs.of_types(opened.code.types))
-        return Run(run, self, flow=name)
+        return Run(self._launcher.launch(order, self._codecs.of_types(opened.code.types)), self, flow=name)
 
     def publish(self, flow: FlowDefinition, note: str = "", *, dry_run: bool = False) -> Version:
         """The flow as it is defined now as its newest version; see `Flow.publish`. `dry_run` tells only what it would be."""
@@ -250,19 +247,23 @@ class Nbflow:
     def again(
         self, run_id: str, how: How, *, at: str | None = None, changed: bool = False, flow: FlowDefinition | None = None
     ) -> Run:
-        """Go on from a run: see `Run.resume`, `Run.fork` and `Run.restart`. The code is that of `flow`, else of the flow of
-        that name in this process, else the run's own."""
+        """See `Run.resume`, `fork`, `restart`. The code is that of `flow`, else of this process's, else the run's own."""
         from nbflow.engine import again
 
         refuse_if_disabled(run_id)
         origin = again.read_origin(self.store, run_id, how, at)
-        flow = flow or registry.defined(origin.flow)
-        if flow is None:
+        if (flow := flow or registry.defined(origin.flow)) is None:
             code = again.old_code(self.store, self.signer, origin, self._codecs.of_run(run_id))
         else:
             code = again.new_code(origin, flow, *self._order(flow, origin.options))
         run = self._launcher.launch(again.order_of(origin, code, changed=changed), code.codec)
         return Run(run, self, flow=origin.flow)
+
+    def foresee(self, run_id: str, flow: FlowDefinition, *, changed: bool) -> list[frames.PlanRow]:
+        """What a resume would take over and execute; see `Flow.plan`. Nothing is written."""
+        from nbflow.testing.foresight import foresee_stored
+
+        return foresee_stored(self.store, run_id, flow, lambda options: self._order(flow, options), changed=changed)
 
     def cancel(self, run_id: str, reason: str = "") -> None:
         """End a run; see `Run.cancel`."""
@@ -270,8 +271,6 @@ class Nbflow:
 
     def resolve(self, run_id: str, question: Question, data: Any) -> None:
         """End a wait with an answer; see `Run.resolve`."""
-        from nbflow.engine.launch import who
-
         awaits.answer(self.store, self._codecs, run_id, question, data, by=who())
 
     def emit(self, topic: str, payload: Any = None) -> int:

@@ -135,6 +135,12 @@ class Flow(FlowDefinition):
         self._refuse_if_disabled()
         return Trial(self, seed=seed, workers=workers, crashes=crashes, start=start)
 
+    def plan(self, run: Run, *, changed: bool = False) -> DataFrame:
+        """What `run.resume(changed=changed)` would do now, a row a task, and why: `reuse` (`same`, or `older code`), `run`
+        (`failed`, `canceled`, `new`, `code changed`, `input changed`, `follows`), or `depends`: taken over if it will receive
+        the same again. `upstream` names the steps that it waits for. Nothing is started."""
+        return run.foresee(self, changed=changed)
+
     @property
     def last(self) -> Run:
         """The newest run of this flow."""

@@ -11,7 +11,7 @@ import bisect
 import heapq
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbflow.engine.reuse import Outcome
@@ -25,7 +25,7 @@ from nbflow.testing.holds import Holds
 from nbflow.testing.limits import Limit, Limits, value_in
 from nbflow.testing.port import Output, TaskPort, TimeLimit
 from nbflow.testing.record import Record
-from nbflow.testing.takeover import DecidedRun, Takeover
+from nbflow.testing.takeover import DecidedRun, Takeover, groups
 from nbflow.testing.waits import Alarm, Answers
 from nbflow.worker.task import Ending
 
@@ -220,7 +220,7 @@ class Engine:
         ending, task = execution.ending, execution.task
         assert ending is not None
         self.tell(f"step.{ending.outcome}", execution, data)
-        for topic, mode, text, pairs in _groups(ending.emits):
+        for topic, mode, text, pairs in groups(ending.emits):
             self._emit(execution, topic, mode, text, pairs)
         if ending.outcome == "completed":
             ready = self._decisions.complete(task)
@@ -282,7 +282,7 @@ class Engine:
         execution, data = Execution(task), json.loads(outcome.data)
         key = self._keys.get(str(task))
         self.tell("step.completed", execution, data if key is None else data | {"key": key})
-        for topic, mode, text, pairs in _groups(outcome.emits):
+        for topic, mode, text, pairs in groups(outcome.emits):
             self._emit(execution, topic, mode, text, pairs)
         return self._decisions.complete(task)
 
@@ -372,16 +372,6 @@ class Engine:
 
     def tell(self, kind: str, execution: Execution, data: dict[str, Any]) -> None:
         self._record.add(kind, str(execution.task), execution.attempt, data)
-
-
-def _groups(emits: list[Any]) -> Iterator[tuple[str, str, str, dict[str, str]]]:
-    """The groups of an ending: topic, mode, text, payloads by index."""
-    at = 0
-    while at < len(emits):
-        topic, mode, text, count = emits[at : at + 4]
-        flat = emits[at + 4 : at + 4 + 2 * count]
-        yield topic, mode, text, dict(zip(flat[::2], flat[1::2], strict=True))
-        at += 4 + 2 * count
 
 
 def _preview(payloads: list[tuple[bool, bytes | None]]) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from nbflow.define.flow import FlowDefinition
 from nbflow.errors import CommandRefused, RunEnded
 from nbflow.model.codec import Codec
 from nbflow.model.events import Event
 from nbflow.model.waiting import Question
 from nbflow.testing.clock import Clock
+from nbflow.watch.frames import PlanRow
 from nbflow.watch.replay import ReplayedLog, ReplayedRun
 from nbflow.watch.run import How, Run
 
@@ -35,9 +37,15 @@ class Record(ReplayedLog):
 class RecordedRun(ReplayedRun):
     """What a handle works with. `again` runs one that goes on from it."""
 
-    def __init__(self, record: Record, codec: Codec, again: Callable[..., Run]) -> None:
+    def __init__(
+        self, record: Record, codec: Codec, again: Callable[..., Run], foresee: Callable[..., list[PlanRow]]
+    ) -> None:
         super().__init__(record, codec)
-        self._again = again
+        self._again, self._foresee = again, foresee
+
+    def foresee(self, run_id: str, flow: FlowDefinition, *, changed: bool) -> list[PlanRow]:
+        """As the flow is now."""
+        return self._foresee(flow, changed=changed)
 
     def again(self, run_id: str, how: How, *, at: str | None = None, changed: bool = False) -> Run:
         """In this process, as the trial is now."""

@@ -4,7 +4,7 @@ against."""
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from nbflow.model.definition import Form
 from nbflow.model.receipt import Keeps, receipt, sum_of
 from nbflow.testing.decisions import Decisions, Task
 
-__all__ = ["DecidedRun", "Takeover"]
+__all__ = ["DecidedRun", "Takeover", "groups"]
 
 Entry = Callable[[str], dict[str, Any] | None]
 """A step in a plan table."""
@@ -82,3 +82,13 @@ class Takeover:
             return None
         _, task = heapq.heappop(self._waiting)
         return task, self.outcomes[str(task)]
+
+
+def groups(emits: list[Any]) -> Iterator[tuple[str, str, str, dict[str, str]]]:
+    """The groups of an ending: topic, mode, text, payloads by index."""
+    at = 0
+    while at < len(emits):
+        topic, mode, text, count = emits[at : at + 4]
+        flat = emits[at + 4 : at + 4 + 2 * count]
+        yield topic, mode, text, dict(zip(flat[::2], flat[1::2], strict=True))
+        at += 4 + 2 * count

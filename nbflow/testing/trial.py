@@ -18,8 +18,9 @@ from functools import partial
 from typing import Any, Literal
 
 from nbflow.define.flow import FlowDefinition
-from nbflow.engine.again import How, Origin, take
+from nbflow.engine.again import How, Origin, new_code, take
 from nbflow.engine.awaits import event_text
+from nbflow.engine.launch import Order as Launched
 from nbflow.errors import DefinitionError, nearest
 from nbflow.model.history import history
 from nbflow.model.ids import new_run_id, split_task
@@ -29,9 +30,11 @@ from nbflow.testing.clock import BEGINNING, Clock
 from nbflow.testing.code import Code, Order
 from nbflow.testing.decisions import Task
 from nbflow.testing.engine import MAX_RECOVERIES, Engine
+from nbflow.testing.foresight import foresee
 from nbflow.testing.record import Record, RecordedRun
 from nbflow.testing.takeover import DecidedRun, Takeover
 from nbflow.testing.waits import Answers
+from nbflow.watch.frames import PlanRow
 from nbflow.watch.run import Run
 
 __all__ = ["Trial"]
@@ -139,7 +142,17 @@ class Trial:
             engine.run()
         line = takeover.line or order.run
         again = partial(self._again, record, engine.kept, line, seed)
-        return Run(order.run, RecordedRun(record, code.codec, again), flow=self._flow.name)
+        foresees = partial(self._foresee, record, engine.kept, line)
+        return Run(order.run, RecordedRun(record, code.codec, again, foresees), flow=self._flow.name)
+
+    def _foresee(
+        self, record: Record, kept: DecidedRun, line: str, flow: FlowDefinition, *, changed: bool
+    ) -> list[PlanRow]:
+        code = Code(flow, self._replaced if flow is self._flow else {})
+        told = history(record.run_id, list(record.events))
+        origin = Origin(record.run_id, flow.name, "resume", None, told, kept, line)
+        launched = Launched(flow.name, code.plan, code.bundle, {}, {})
+        return foresee(origin, new_code(origin, flow, launched, code.codec), changed=changed)
 
     def _again(
         self,

@@ -54,6 +54,9 @@ class _ArchivedRun(ReplayedRun):
     def again(self, run_id: str, how: str, *, at: str | None = None, changed: bool = False) -> Never:
         self._refuse("gone on from")
 
+    def foresee(self, run_id: str, flow: object, *, changed: bool) -> Never:
+        self._refuse("gone on from")
+
     def _refuse(self, done: str) -> Never:
         raise CommandRefused(
             f"A run from a file cannot be {done} ({self._path}).", hint="Use nbflow.run(...) where the run is."

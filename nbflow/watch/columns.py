@@ -139,5 +139,6 @@ TABLES: dict[str, dict[str, str]] = {
         "born_at": TIME,
         "last_heartbeat_at": TIME,
     },
+    "plan": {"task": TEXT, "step": TEXT, "index": ANY, "decision": TEXT, "reason": TEXT, "upstream": ANY},
     "findings": {"code": TEXT, "severity": TEXT, "step": TEXT, "message": TEXT, "hint": TEXT},
 }

@@ -55,6 +55,9 @@ class PastRun(ReplayedRun):
     def again(self, run_id: str, how: str, *, at: str | None = None, changed: bool = False) -> Never:
         self._refuse(run_id, "gone on from")
 
+    def foresee(self, run_id: str, flow: Any, *, changed: bool) -> Never:
+        self._refuse(run_id, "gone on from")
+
     def _refuse(self, run_id: str, done: str) -> Never:
         raise CommandRefused(
             f"The run {run_id[:8]} as it was at {self._at} can be looked at, and not {done}.",

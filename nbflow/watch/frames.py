@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nbflow.model.events import Event
-from nbflow.model.ids import index_for_people, split_task
+from nbflow.model.ids import index_for_people, index_sort_key, split_task
 from nbflow.watch.columns import ANY, COUNT, TABLES, TIME
 from nbflow.watch.references import references
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TABLES",
+    "PlanRow",
     "artifacts",
     "attempts",
     "events",
@@ -34,6 +36,7 @@ __all__ = [
     "flows",
     "logs",
     "metrics",
+    "plan",
     "queues",
     "runs",
     "schedules",
@@ -165,6 +168,34 @@ def versions(found: Iterable[Version]) -> DataFrame:
 def workers(rows: Iterable[WorkerRow]) -> DataFrame:
     """Workers that are registered."""
     return table("workers", map(_worker_row, rows))
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """What would become of a task if its run were resumed: `reuse`, `run` or `depends`. `index` is the wire's text;
+    `upstream` are the steps that it waits for."""
+
+    task: str
+    step: str
+    index: str
+    decision: str
+    reason: str
+    upstream: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        return index_sort_key(self.index)
+
+
+def plan(rows: Iterable[PlanRow]) -> DataFrame:
+    """What a resume would take over and execute, and why."""
+    return table(
+        "plan",
+        (
+            (row.task, row.step, index_for_people(row.index), row.decision, row.reason, list(row.upstream))
+            for row in rows
+        ),
+    )
 
 
 def findings(found: Iterable[Mapping[str, str] | object]) -> DataFrame:

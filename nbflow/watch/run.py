@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
 from nbflow.errors import CommandRefused, NbflowError, NotEnded, StepFailure, UnknownRun, nearest
 from nbflow.model.artifacts import ArtifactStore
@@ -28,6 +28,9 @@ from nbflow.watch.progress import Progress, new_progress
 from nbflow.watch.questions import question_of
 from nbflow.watch.results import failure_of_run, result_of_run, result_of_step
 from nbflow.watch.why import Reason, reason_of, reasons
+
+if TYPE_CHECKING:
+    from nbflow.define.flow import FlowDefinition
 
 __all__ = ["Decoder", "EventLog", "Followed", "Follows", "How", "Run", "RunBackend", "show_runs_with"]
 
@@ -82,9 +85,8 @@ class RunBackend(Protocol):
     def cancel(self, run_id: str, reason: str) -> None: ...
     def resolve(self, run_id: str, question: Question, data: Any) -> None: ...
     def delete(self, run_id: str) -> None: ...
-    def again(self, run_id: str, how: How, *, at: str | None = None, changed: bool = False) -> Run:
-        """A new run that goes on from this one."""
-        ...
+    def again(self, run_id: str, how: How, *, at: str | None = None, changed: bool = False) -> Run: ...
+    def foresee(self, run_id: str, flow: FlowDefinition, *, changed: bool) -> list[frames.PlanRow]: ...
 
 
 class Run:
@@ -229,6 +231,10 @@ class Run:
         log = log_up_to(self.id, self.flow, self._log.read(self.id), event_id)
         return Run(self.id, PastRun(log, self._backend.codec_for(self.id), event_id), flow=self.flow)
 
+    def foresee(self, flow: FlowDefinition, *, changed: bool = False) -> frames.DataFrame:
+        """See `flow.plan(run)`."""
+        return frames.plan(self._backend.foresee(self.id, flow, changed=changed))
+
     def delete(self) -> None:
         """Delete the run, which has ended, with all that only it refers to. `CommandRefused` if it lives: cancel it first."""
         self._backend.delete(self.id)
@@ -342,8 +348,7 @@ class Run:
 
     def _again(self, how: How, *, at: str | None = None, changed: bool = False) -> Run:
         run = self._backend.again(self.id, how, at=at, changed=changed)
-        if how != "restart":
-            _say(told_of_reuse(run.view))
+        _say(told_of_reuse(run.view))
         return run
 
     def _fold(self, event: Event, said: dict[str, dict[str, Any]]) -> None:

@@ -63,6 +63,9 @@ class Backend:
     def again(self, run_id: str, how: str, *, at: str | None = None, changed: bool = False) -> Run:
         raise AssertionError("nobody goes on from here")
 
+    def foresee(self, run_id: str, flow: Any, *, changed: bool) -> Any:
+        raise AssertionError("nobody goes on from here")
+
     def write(self, kind: str, task: str = "", attempt: int = 0, **data: Any) -> str:
         keys = [self.store.keys.stream("r1"), self.store.keys.events_channel("r1")]
         return str(self._write(keys=keys, args=[kind, task, attempt, json.dumps(data)]))

@@ -25,7 +25,7 @@ from nbflow.store.connect import Store
 from nbflow.store.log import RunLog
 from nbflow.testing.decisions import Decisions, Task
 from nbflow.testing.graph import Graph
-from nbflow.testing.takeover import DecidedRun, Takeover
+from nbflow.testing.takeover import DecidedRun, Takeover, groups
 from nbflow.worker.task import Ending
 from tests.leaks import leaks
 from tests.machine import Claimed
@@ -71,17 +71,12 @@ class _Twins:
     def _queue(self, tasks: list[Task]) -> None:
         self.queued |= {str(task) for task in tasks if not self.takeover.takes(task, self.entry, self.kept)}
 
-    def _emit(self, groups: list[Any]) -> None:
-        at = 0
-        while at < len(groups):
-            topic, mode, _, count = groups[at : at + 4]
-            flat = groups[at + 4 : at + 4 + 2 * count]
-            pairs = dict(zip(flat[::2], flat[1::2], strict=True))
+    def _emit(self, emits: list[Any]) -> None:
+        for topic, mode, _, pairs in groups(emits):
             if mode == "key":
                 self.names |= {f"{topic}[{index}]": name for index, name in pairs.items()}
             else:
                 self.decisions.emit(topic, pairs)
-            at += 4 + 2 * count
 
     def _claim(self) -> None:
         """The scripts queue the same tasks as the model."""
