@@ -15,7 +15,7 @@ from nbflow.model.versions import Version
 from nbflow.model.view import View, reduce
 from nbflow.store.index import FlowRow, QueueRow, RunRow, WorkerRow
 from nbflow.watch import frames
-from nbflow.watch.frames import TABLES
+from nbflow.watch.frames import TABLES, PlanRow
 from nbflow.watch.why import Reason
 
 T = 1767225600000
@@ -108,6 +108,7 @@ MAKERS: dict[str, tuple[Callable[[Any], pd.DataFrame], Any, Any]] = {
     "schedules": (frames.schedules, [], [PLANNED]),
     "versions": (frames.versions, [], [VERSION]),
     "workers": (frames.workers, [], [WORKER]),
+    "plan": (frames.plan, [], [PlanRow("parse[7]", "parse", "7", "run", "failed", ("load",))]),
     "findings": (frames.findings, [], [{"code": "x", "severity": "error", "step": None, "message": "m", "hint": "h"}]),
 }
 
