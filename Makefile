@@ -22,8 +22,9 @@ quickstart: | $(BIN)/python  ## run the main job of notebooks/01-quickstart.ipyn
 $(BIN)/pytest: | $(BIN)/python
 	$(BIN)/pip install -q -e '.[test]'
 
+# Not compiled: most of it is never imported by what checks, and one waits for this.
 $(BIN)/pyright: | $(BIN)/python
-	$(BIN)/pip install -q -e '.[dev]'
+	$(BIN)/pip install -q --no-compile -e '.[check]'
 
 check: $(BIN)/pyright  ## style, types, floors and sizes, in less than 30 s
 	@$(MAKE) --no-print-directory -j2 types style house
