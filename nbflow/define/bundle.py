@@ -32,6 +32,7 @@ from nbflow.define.references import (
     is_cached_function,
     is_left_behind,
     is_project_reference,
+    with_its_file,
     without_pydantic_state,
     without_table_id,
 )
@@ -273,6 +274,8 @@ class _Packer(cloudpickle.Pickler):
             return self._reduce_function(obj)
         if isinstance(obj, types.ModuleType):
             return self._reduce_module(obj)
+        if isinstance(obj, types.CodeType):
+            return with_its_file(obj, self._cloud.dispatch_table[types.CodeType](obj))
         return self._reduce_value(obj)
 
     def _reduce_class(self, cls: type) -> Any:

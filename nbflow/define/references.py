@@ -19,6 +19,7 @@ __all__ = [
     "is_cached_function",
     "is_left_behind",
     "is_project_reference",
+    "with_its_file",
     "without_pydantic_state",
     "without_table_id",
 ]
@@ -64,6 +65,14 @@ def about_main() -> dict[str, Any]:
     """What relative imports and `__file__` in the notebook's functions need."""
     main = vars(sys.modules[MAIN])
     return {name: main[name] for name in ("__package__", "__file__") if isinstance(main.get(name), str)}
+
+
+def with_its_file(code: types.CodeType, reduced: Any) -> Any:
+    """Code, as cloudpickle reduces it, with the file that its lines are looked up in: from 3.1.3 on cloudpickle leaves that
+    out, and errors of a step would point nowhere. (The file is the eleventh argument of CodeType since Python 3.11.)"""
+    maker, arguments = reduced
+    file = "".join(code.co_filename)  # a copy: which objects share one text differs between processes
+    return maker, (*arguments[:10], file, *arguments[11:])
 
 
 def without_table_id(reduced: Any) -> Any:
