@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 
-.PHONY: setup quickstart check style types house test proof bench notebooks widgets docs dev clean help
+.PHONY: setup quickstart check style types house test proof chaos bench notebooks widgets docs dev clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -46,6 +46,9 @@ test: | $(BIN)/python  ## install what tests need and run them all
 proof: $(BIN)/pytest  ## the long form: 20,000 examples of each law, a death at each write; hours (docs/reliability.md)
 	$(BIN)/python -m tests.fault.matrix --write
 	$(BIN)/python -m pytest -n auto --dist load --hypothesis-profile=proof tests/property
+
+chaos: $(BIN)/pytest  ## 1,000 runs while workers, supervisors, connections and the server are killed, for 5 minutes
+	$(BIN)/python -m tests.fault.chaos
 
 bench: $(BIN)/pytest  ## the measurements behind the claims
 	$(BIN)/python -m benchmarks

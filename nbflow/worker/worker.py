@@ -108,9 +108,6 @@ class FlowWorker(rq.SimpleWorker):
     def subscribe(self) -> None:
         """The supervisor hears RQ's commands."""
 
-    def unsubscribe(self) -> None:
-        """Nothing was subscribed."""
-
     # -- signals ----------------------------------------------------------------------------------------------------
 
     def _on_stop(self, *_: object) -> None:
@@ -135,10 +132,12 @@ class FlowWorker(rq.SimpleWorker):
         forget_in_children()
         self.wire.gives_up = self._may_leave
         try:
+            # A lease comes before the name is known to RQ: whoever dies from here on is given back when it is over.
+            due_ms = int(self._ask(("TIME",))[0]) * 1000 + self._lease_ms
+            self._ask(("ZADD", self._keys.workers(), due_ms, self.name))
             self.register_birth()
             self.set_state("idle")
-            beat = self.scripts["beat"]
-            self._ask(beat.command(self.name, 0, 0, "", lease_ms=self._lease_ms))  # no task before the lease
+            self._ask(self.scripts["beat"].command(self.name, 0, 0, "", lease_ms=self._lease_ms))  # no task before that
             self._slots.begin(self._slot, 0, time.monotonic_ns())  # from now on, who does not know us has given us up
             self._capture.install()
             self._shipper.start(self._second_wire)

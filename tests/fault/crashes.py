@@ -31,7 +31,7 @@ from tests.site import SECRET, Site, Workers, open_site, wait_until
 
 __all__ = ["QUEUES", "ROLES", "CrashSite", "open_crash_site"]
 
-ROLES = ("worker", "supervisor", "launcher", "ticker", "remover")
+ROLES = ("worker", "machine", "supervisor", "launcher", "ticker", "remover")
 QUEUES = {"one queue": ("a", "a"), "two queues": ("a", "b")}
 NEVER = 1 << 30
 LIMIT_S = 60.0
@@ -61,7 +61,7 @@ class CrashSite:
         self._judge(run, point)
         if point.role == "remover":
             self._ask("delete", run=run.id)
-        self._keep_until(lambda: self.points.has_fired or point.role not in ("worker", "supervisor"), limit_s=0.5)
+        self._keep_until(lambda: self.points.has_fired or point.role not in ROLES[:3], limit_s=0.5)
         fired, self.writes = self.points.disarm()
         self._judge_what_is_left(run, point)
         return fired
@@ -78,7 +78,7 @@ class CrashSite:
         wait_until(lambda: self._keep() and self.site.living() == 1, limit_s=LIMIT_S, what=self.workers.log.read_text)
 
     def _renew(self, role: str) -> None:
-        if role == "worker":
+        if role in ("worker", "machine"):
             for worker in self.site.nbflow.index.workers():
                 with suppress(ProcessLookupError):
                     os.kill(worker.pid or NEVER, signal.SIGKILL)
