@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from nbflow import app
 from nbflow.app import Nbflow
+from nbflow.define.checked import checked_count
 from nbflow.define.flow import FlowDefinition
 from nbflow.engine.disabled import LaunchDisabled, launches_disabled, refuse_if_disabled
 from nbflow.engine.options import Options
-from nbflow.errors import DefinitionError, UnknownRun
+from nbflow.errors import CommandRefused, DefinitionError, UnknownRun
 from nbflow.picture.bundle import flow_mimebundle
 from nbflow.watch import frames
 from nbflow.watch.run import Run
@@ -83,8 +84,10 @@ class Flow(FlowDefinition):
         With `version`, that earlier one is the newest again, under a new number; the code at hand does not matter.
         """
         self._refuse_if_disabled()
+        if not isinstance(note, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DefinitionError(f"The note of a version cannot be {note!r}.", hint="Write what is new, as text.")
         if version is not None:
-            return app.default().published.publish_again(self.name, version, note)
+            return app.default().published.publish_again(self.name, checked_count("version", version), note)
         return app.default().publish(self, note)
 
     def versions(self) -> DataFrame:
@@ -139,6 +142,11 @@ class Flow(FlowDefinition):
         """What `run.resume(changed=changed)` would do now, a row a task, and why: `reuse` (`same`, or `older code`), `run`
         (`failed`, `canceled`, `new`, `code changed`, `input changed`, `follows`), or `depends`: taken over if it will receive
         the same again. `upstream` names the steps that it waits for. Nothing is started."""
+        if not isinstance(run, Run):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise CommandRefused(f"{run!r} is no run.", hint="Take one by its id: flow.plan(nbflow.run(id)).")
+        if run.flow != self.name:
+            message = f"The run {run.id[:8]} is of flow {run.flow!r}, and not of {self.name!r}."
+            raise CommandRefused(message, hint="Ask the flow that it is of.")
         return run.foresee(self, changed=changed)
 
     @property

@@ -65,11 +65,12 @@ class Scheduled:
         """Start the occurrences from `since` up to before `until` (now, if it is not given), of which none is started twice:
         what was started already is that run. They start at once, whatever `overlap` says. Without a zone a datetime is of
         this machine's."""
-        if until is not None and _ms(until) <= _ms(since):
-            message = f"Nothing lies between {since.isoformat()} and {until.isoformat()}."
-            raise CommandRefused(message, hint="Give since= a moment before until=.")
-        until_ms = None if until is None else _ms(until)
-        runs = self._nbflow.planned.backfill(self.flow, self.name, _ms(since), until_ms)
+        since_ms, until_ms = _ms(since), None if until is None else _ms(until)
+        if until_ms is not None and until_ms <= since_ms:
+            raise CommandRefused(
+                f"Nothing lies between {since} and {until}.", hint="Give since= a moment before until=."
+            )
+        runs = self._nbflow.planned.backfill(self.flow, self.name, since_ms, until_ms)
         return [Run(run, self._nbflow, flow=self.flow) for run in runs]
 
     def _planned(self) -> Planned:
@@ -163,4 +164,11 @@ def _moment(ms: int) -> datetime:
 
 
 def _ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
+    """CommandRefused for what is no moment since 1970: the first and the last years have no timestamp everywhere."""
+    try:
+        ms = round(moment.timestamp() * 1000)
+    except (AttributeError, ValueError, OverflowError, OSError):
+        ms = -1
+    if ms < 0:
+        raise CommandRefused(f"{moment!r} is no moment since 1970.", hint="Give a datetime.")
+    return ms

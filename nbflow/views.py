@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbflow import app
+from nbflow.define.checked import checked_count
 from nbflow.flow import checked_options, refuse_if_disabled
 from nbflow.watch import archived, frames
 from nbflow.watch.run import Run
@@ -51,6 +52,8 @@ def start_flow(
     """Start a flow or a job that was published under that name, the newest version if none is given. Its code need not be
     here; the options are those of `flow.options`. `UnknownFlow` if nothing is published so."""
     refuse_if_disabled(name)
+    if version is not None:
+        checked_count("version", version)
     options = checked_options(key=key, delay=delay, tags=tags, queue=queue, priority=priority)
     return app.default().start_flow(name, input or {}, options, version=version)
 

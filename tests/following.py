@@ -11,7 +11,6 @@ import pytest
 from nbflow.store.connect import Store
 from nbflow.watch import follow
 from nbflow.watch.follow import Follower
-from tests.servers import running_server, server_binary
 
 # What `lua/parts/event.lua` and `append.lua` do: one record and its notice, ids of one sequence in both streams.
 WRITE = """
@@ -53,14 +52,6 @@ class Writer:
 
     def end(self, kind: str = "flow.completed") -> None:
         self.write(kind)
-
-
-@pytest.fixture(scope="module", params=["redis", "valkey"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if server_binary(request.param) is None:
-        pytest.skip(f"there is no {request.param} server here")
-    with running_server(request.param, tmp_path_factory.mktemp("server")) as running:
-        yield running.url
 
 
 @pytest.fixture

@@ -84,6 +84,11 @@ class FlowInput:
 
     def validate(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values as the entries want them, with defaults that all entries share. Raises InputInvalid."""
+        if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            message = f"The input of flow {self.flow!r} is {short_repr(values)}, and not values by name."
+            raise InputInvalid(
+                message, hint=f"Give a dict: {{{', '.join(f'{name!r}: ...' for name in self._fields)}}}."
+            )
         self._refuse_unknown(values)
         asked = [self._ask(entry, values) for entry in self._entries]
         agreed: dict[str, Any] = {name: value for name, value in values.items() if name not in self._fields}

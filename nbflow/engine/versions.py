@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nbflow.define.awaits import answer_type
 from nbflow.define.bundle import Bundle, LoadedFlow, open_bundle
 from nbflow.define.checked import checked_delay
 from nbflow.define.flow import FlowDefinition
@@ -182,8 +183,10 @@ class Versions:
                 )
             code = open_bundle(blob, version.bundle, self._signer)
             with code.world.entered():
-                entries = {name: step.function for name, step in code.steps.items() if step.spec.is_entry}
-                opened = Opened(version, code, FlowInput(version.flow, entries))
+                entries = {name: step for name, step in code.steps.items() if step.spec.is_entry}
+                functions = {name: step.function for name, step in entries.items()}
+                answers = {name: answer_type(step.spec.hold) for name, step in entries.items()}
+                opened = Opened(version, code, FlowInput(version.flow, functions, answers))
             self._opened = {**dict(_last(self._opened.items(), 15)), version.bundle: opened}
         return replace(opened, version=version)
 

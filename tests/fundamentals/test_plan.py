@@ -127,3 +127,12 @@ def test_a_run_as_it_was_is_not_planned_for():
     run = flow.test()
     with refused(CommandRefused, "as it was"):
         flow.plan(run.at(str(run.events["id"].iloc[-1])))
+
+
+def test_of_what_is_no_run_of_the_flow_there_is_no_plan():
+    flow, other = _define(Flow("planned-own")), _define(Flow("planned-other"))
+    run: Any = flow.test()
+    with refused(CommandRefused, "is of flow 'planned-own', and not of 'planned-other'"):
+        other.plan(run)
+    with refused(CommandRefused, "is no run", "flow.plan(nbflow.run(id))"):
+        flow.plan(run.id)

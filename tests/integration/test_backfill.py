@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from datetime import UTC, datetime
+from typing import Any
 
-import pytest
-
-from nbflow.app import Nbflow, current_default, use
+from nbflow.app import Nbflow
 from nbflow.errors import CommandRefused
 from nbflow.scheduling import Scheduled
-from tests.bad_input import private_site, refused
+from tests.bad_input import refused
 from tests.scheduled import Clock, at, keys_of, nightly
-
-
-@pytest.fixture
-def alone(tmp_path: Path) -> Iterator[Nbflow]:
-    """A server on which no worker lives, for the default `Nbflow`."""
-    before = current_default()
-    with private_site(tmp_path) as site:
-        use(site.nbflow)
-        try:
-            yield site.nbflow
-        finally:
-            use(before)
 
 
 def hourly(alone: Nbflow) -> Scheduled:
@@ -62,4 +48,13 @@ def test_a_backfill_reaches_into_no_future_and_is_bounded(alone: Nbflow):
         schedule.backfill(at("2026-11-24T09:10"), at("2026-11-24T09:10"))
     with refused(CommandRefused, "more than 1000 occurrences"):
         schedule.backfill(at("2026-01-01T00:00"), at("2026-11-24T09:10"))
+    assert keys_of(alone) == []
+
+
+def test_what_is_no_moment_is_refused(alone: Nbflow):
+    schedule, wrong = hourly(alone), ("2026-11-24", datetime.min.replace(tzinfo=UTC), None)
+    for moment in wrong:
+        since: Any = moment
+        with refused(CommandRefused, "is no moment since 1970", "Give a datetime"):
+            schedule.backfill(since)
     assert keys_of(alone) == []

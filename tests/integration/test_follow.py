@@ -15,7 +15,7 @@ from nbflow.store.connect import Store
 from nbflow.store.log import RunLog
 from nbflow.watch import tail
 from nbflow.watch.follow import Follower
-from tests.following import Writer, follower, in_thread, server, store, subscribed, until
+from tests.following import Writer, follower, in_thread, store, subscribed, until
 from tests.servers import start_server
 
 # What `lua/parts/event.lua` and `append.lua` do: one record and its notice, ids of one sequence in both streams.

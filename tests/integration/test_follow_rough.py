@@ -14,7 +14,7 @@ import pytest
 from nbflow.store.connect import Store
 from nbflow.store.log import RunLog
 from nbflow.watch.follow import Follower
-from tests.following import Writer, follower, in_thread, listeners, server, store, subscribed, until
+from tests.following import Writer, follower, in_thread, listeners, store, subscribed, until
 
 # What `lua/parts/event.lua` and `append.lua` do: one record and its notice, ids of one sequence in both streams.
 

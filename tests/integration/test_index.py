@@ -10,15 +10,6 @@ import pytest
 from nbflow.errors import CommandRefused, UnknownRun
 from nbflow.store.connect import Store
 from nbflow.store.index import Index
-from tests.servers import running_server, server_binary
-
-
-@pytest.fixture(scope="module", params=["redis", "valkey"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if server_binary(request.param) is None:
-        pytest.skip(f"there is no {request.param} server here")
-    with running_server(request.param, tmp_path_factory.mktemp("server")) as running:
-        yield running.url
 
 
 @pytest.fixture(params=["nbflow", "other"])

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nbflow as nf
-from nbflow.app import Nbflow, current_default, use
+from nbflow.app import Nbflow
 from nbflow.engine.schedules import MOST_AT_ONCE
 from nbflow.errors import (
     CommandRefused,
@@ -25,24 +24,12 @@ from nbflow.errors import (
 from nbflow.firing import fire
 from nbflow.flow import LaunchDisabled, launches_disabled
 from nbflow.scheduling import declare
-from tests.bad_input import nothing_written, private_site, refused
+from tests.bad_input import nothing_written, refused
 from tests.leaks import leaks
 from tests.scheduled import Clock, at, keys_of, nightly
 from tests.site import SECRET
 
 NIGHTLY = "0 2 * * *"
-
-
-@pytest.fixture
-def alone(tmp_path: Path) -> Iterator[Nbflow]:
-    """A server on which no worker lives, for the default `Nbflow`."""
-    before = current_default()
-    with private_site(tmp_path) as site:
-        use(site.nbflow)
-        try:
-            yield site.nbflow
-        finally:
-            use(before)
 
 
 # -- declaring ----------------------------------------------------------------------------------------------------------

@@ -15,22 +15,13 @@ from nbflow.store.index import Index
 from nbflow.store.obstacles import Obstacles
 from tests.graphs import flow, step
 from tests.machine import Claimed, Machine
-from tests.servers import running_server, server_binary
-
-
-@pytest.fixture(scope="module", params=["valkey", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if server_binary(request.param) is None:
-        pytest.skip(f"there is no {request.param} server here")
-    with running_server(request.param, tmp_path_factory.mktemp("server")) as server:
-        yield server.url
 
 
 @pytest.fixture
-def store(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def store(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A minute is over at once."""
     monkeypatch.setattr(obstacles, "STALL_AFTER_MS", -1)
-    store = Store(url)
+    store = Store(server)
     store.client.flushall()
     yield store
     store.close()

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 
 import nbflow as nf
-from nbflow import Flow, job
+from nbflow import Approval, Flow, job
 from nbflow.app import Nbflow
 from nbflow.define import registry
 from nbflow.errors import CommandRefused, DefinitionError, InputInvalid, SignatureMismatch, UnknownFlow
@@ -19,7 +20,11 @@ from nbflow.flow import LaunchDisabled, launches_disabled
 from nbflow.model.versions import KEPT, Version
 from tests.bad_input import nothing_written, private_site, refused
 from tests.leaks import leaks
-from tests.site import Site
+from tests.site import Site, wait_until
+
+
+class Decision(pydantic.BaseModel):
+    ok: bool
 
 
 def doubled(flow: Flow, by: int = 2) -> Flow:
@@ -113,6 +118,40 @@ def test_a_job_is_started_by_name(site: Site):
     resize.flow.publish()
     forgotten(resize.flow)
     assert nf.start_flow(name, {"path": "cat.png", "width": 4}).wait(20).result == "cat.png@4"
+
+
+def test_an_entry_that_is_held_is_started_by_name_without_the_answer(site: Site):
+    flow = site.flow()
+
+    @flow.entry(hold=Approval(Decision))
+    def ask(decision: Decision, n: int = 1) -> tuple[bool, int]:
+        return decision.ok, n
+
+    flow.publish()
+    run = nf.start_flow(forgotten(flow), {"n": 2})
+    wait_until(lambda: run.status == "awaiting", what=lambda: str(run.tasks))
+    assert run.resolve("ask", {"ok": True}).wait(20, progress=False).result == (True, 2)
+
+
+def test_what_is_no_input_no_version_and_no_note_is_refused(site: Site):
+    flow = doubled(site.flow())
+    anything: Any = 5
+    with refused(DefinitionError, "note", "5"):
+        flow.publish(anything)
+    assert len(flow.versions()) == 0
+    flow.publish()
+    text: Any = "1"
+    for act in (lambda: nf.start_flow(flow.name, version=text), lambda: flow.publish(version=text)):
+        with refused(DefinitionError, "version='1'", "whole number"):
+            act()
+    for act in (
+        lambda: nf.start_flow(flow.name, anything),
+        lambda: flow.start_many([anything]),
+        lambda: flow.schedule("1h", input=anything),
+    ):
+        with refused(InputInvalid, "is 5, and not values by name", "{'n': ...}"):
+            act()
+    assert len(site.nbflow.index.runs(flow=flow.name)) == 0
 
 
 def test_what_is_not_published_is_refused_with_what_is_near(site: Site):
