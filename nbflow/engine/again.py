@@ -55,7 +55,7 @@ class Origin:
         if not self.history.found:
             raise CommandRefused(
                 f"The run {self.run[:8]} has no event {self.at!r}.",
-                hint="Take an id of run.events, or of `nbflow events RUN`.",
+                hint="Take an id of run.events.",
             )
 
 

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Never, cast
 
 from nbflow.errors import CommandRefused
-from nbflow.model.events import id_key
+from nbflow.model.events import Event, id_key
 from nbflow.model.view import View
 from nbflow.watch.replay import ReplayedLog, ReplayedRun
 
-__all__ = ["PastRun", "log_up_to", "no_such_event", "told_of_reuse"]
+__all__ = ["PastRun", "log_up_to", "told_of_reuse"]
 
 
-def log_up_to(run_id: str, flow: str, events: Any, at: str) -> ReplayedLog:
+def log_up_to(run_id: str, flow: str, events: Iterable[Event], at: str) -> ReplayedLog:
     """The events up to that one. CommandRefused if there is none of that id."""
-    kept: list[Any] = []
-    found = False
-    for event in events:
-        found |= event.id == at
-        if _is_id(at) and id_key(event.id) <= id_key(at):
-            kept.append(event)
-    if not found:
-        raise no_such_event(run_id, at)
-    return ReplayedLog(run_id, flow, kept)
-
-
-def no_such_event(run: str, at: str) -> CommandRefused:
-    """What is said of an id that no event of the run has."""
-    return CommandRefused(
-        f"The run {run[:8]} has no event {at!r}.", hint="Take an id of run.events, or of `nbflow events RUN`."
-    )
-
-
-def _is_id(text: str) -> bool:
-    return all(part.isdecimal() for part in text.split("-"))
+    told = list(events)
+    if all(event.id != at for event in told):
+        raise CommandRefused(f"The run {run_id[:8]} has no event {at!r}.", hint="Take an id of run.events.")
+    return ReplayedLog(run_id, flow, [event for event in told if id_key(event.id) <= id_key(at)])
 
 
 class PastRun(ReplayedRun):

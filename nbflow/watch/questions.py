@@ -6,7 +6,7 @@ from nbflow.errors import AlreadyAnswered, CommandRefused, RunEnded, nearest
 from nbflow.model.view import TaskView, View
 from nbflow.model.waiting import Question
 
-__all__ = ["question_of"]
+__all__ = ["question_of", "tasks_of"]
 
 
 def question_of(view: View, name: str) -> Question:
@@ -16,7 +16,7 @@ def question_of(view: View, name: str) -> Question:
             f"The run {view.run_id[:8]} is {view.status}: {name!r} waits for no answer any more.",
             hint="Start it again with flow.start(...).",
         )
-    found = _tasks(view, name)
+    found = tasks_of(view, name)
     waiting = [task for task in found if task.awaiting]
     if not waiting:
         raise _waits_not(view, name, found)
@@ -27,12 +27,13 @@ def question_of(view: View, name: str) -> Question:
     return Question(waiting[0].task, int(told["attempt"]), str(told.get("position", "")), "form" in told)
 
 
-def _tasks(view: View, name: str) -> list[TaskView]:
+def tasks_of(view: View, name: str) -> list[TaskView]:
+    """The task of that name or key (`pay[3]`, `pay[b.csv]`), or all tasks of a step."""
     if name in view.tasks:
         return [view.tasks[name]]
-    step, _, key = name.partition("[")
+    step, has_key, _ = name.partition("[")
     of_step = [task for task in view.tasks.values() if task.step == step]
-    return [task for task in of_step if task.key and task.key == key[:-1]] if key else of_step
+    return [task for task in of_step if task.key and name == f"{step}[{task.key}]"] if has_key else of_step
 
 
 def _waits_not(view: View, name: str, found: list[TaskView]) -> CommandRefused:

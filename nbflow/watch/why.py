@@ -12,6 +12,7 @@ from nbflow.model.ids import split_task, step_id
 from nbflow.model.view import StepView, TaskView, View
 from nbflow.picture.flow_picture import FlowPicture, PictureEdge
 from nbflow.store.obstacles import Obstacle, Obstacles, clock
+from nbflow.watch.questions import tasks_of
 
 __all__ = ["Reason", "reason_of", "reasons"]
 
@@ -38,13 +39,17 @@ def reasons(view: View, picture: FlowPicture, obstacles: Obstacles | None) -> li
 
 
 def reason_of(view: View, picture: FlowPicture, obstacles: Obstacles | None, what: str) -> Reason:
-    """Of a step, or of a task such as `parse[7]`. `CommandRefused` if the run has no such step."""
+    """Of a step, or of a task such as `parse[7]` or `parse[b.csv]`. `CommandRefused` if the run has no such step, or has
+    ended without such a task."""
     step = split_task(what)[0] if "[" in what else what
     names = [node.name for node in picture.steps]
     if step not in names:
         raise CommandRefused(f"The run has no step {step!r}.", hint=nearest(step, names))
     found = view.steps.get(step) or StepView(step)
-    task = view.tasks.get(what) if "[" in what else _foremost(view, found)
+    task = next(iter(tasks_of(view, what)), None) if "[" in what else _foremost(view, found)
+    if task is None and view.ended and found.total:
+        known = [one.task for one in view.tasks.values() if one.step == step]
+        raise CommandRefused(f"The run has no task {what!r}.", hint=nearest(what, known))
     told = _of_task(view, task, obstacles) if task else _of_step(view, picture, found)
     status = task.status if task else "skipped" if found.skipped else "pending"
     return Reason(step, task.task if task else "", status, told.cause, told.text)

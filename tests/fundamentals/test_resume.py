@@ -214,7 +214,7 @@ def test_an_event_that_is_not_there_is_refused(site: Site):
     flow = _squares(site.flow())
     run = flow.start(n=1).wait(20, progress=False)
     runs = len(flow_runs(site, flow))
-    for wrong in ("1-1", "yesterday", "", "\u0663-1"):
+    for wrong in ("1-1", "yesterday", "", "\u0663-1", "1-2-3"):
         with refused(CommandRefused, "no event", "run.events"):
             run.fork(at=wrong)
         with refused(CommandRefused, "no event", "run.events"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nbflow import Concurrency, Flow, Rate, Retry, Time, failed
+from nbflow import Concurrency, Flow, Rate, Retry, Time, each, failed
 from nbflow.errors import CommandRefused
 from nbflow.store.obstacles import Obstacles
 from nbflow.watch.run import Run
@@ -174,6 +174,27 @@ def test_of_a_step_that_there_is_not_it_says_so(site: Site) -> None:
     one_step(flow)
     with pytest.raises(CommandRefused, match=r"no step 'on'\. Did you mean 'one'"):
         flow.start().wait(20, progress=False).why("on")
+
+
+def test_an_element_is_named_by_its_index_or_its_key_or_is_not_there(site: Site) -> None:
+    flow = site.flow()
+
+    @flow.entry
+    def names() -> list[str]:
+        return ["a", "b"]
+
+    @flow.step(each(names), key=lambda name: f"{name}.csv")
+    def parse(name: str) -> str:
+        if name == "b":
+            raise ValueError("torn")
+        return name
+
+    run = flow.start().wait(20, progress=False)
+    assert run.why("parse[1]") == run.why("parse[b.csv]") == "it failed: ValueError: torn"
+    assert run.why("parse[a.csv]") == "it completed"
+    for wrong in ("parse[7]", "parse[c.csv]", "parse["):
+        with pytest.raises(CommandRefused, match=r"The run has no task 'parse\["):
+            run.why(wrong)
 
 
 def test_a_worker_that_is_gone_and_a_time_that_is_over_when_nobody_attends(site: Site) -> None:
