@@ -20,7 +20,6 @@ __all__ = ["CATCH_UPS", "LATE_MS", "OVERLAPS", "Planned", "Schedule", "Turn", "m
 OVERLAPS = ("skip", "queue", "allow", "cancel_running")
 CATCH_UPS = ("latest", "all", "none")
 LATE_MS = 60_000
-_SIGNATURE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +66,14 @@ class Schedule:
 
     def signed(self, signer: Signer) -> str:
         """The record that is stored: signature and JSON."""
-        text = json.dumps(asdict(self), separators=(",", ":"))
-        return signer.sign("schedule", text) + text
+        return signer.seal("schedule", json.dumps(asdict(self), separators=(",", ":")))
 
     @classmethod
     def verified(cls, record: str, flow: str, name: str, signer: Signer) -> Schedule:
         """The schedule of a stored record. SignatureMismatch if it is not signed with the secret, or stands in a place that
         is not its own."""
-        signature, text = record[:_SIGNATURE], record[_SIGNATURE:]
-        if signer.verify(signature, "schedule", text):
+        text = signer.unseal("schedule", record)
+        if text is not None:
             schedule = cls(**json.loads(text))
             if (schedule.flow, schedule.name) == (flow, name):
                 return schedule

@@ -11,6 +11,8 @@ import hmac
 
 __all__ = ["Part", "Signer"]
 
+_SIGNATURE = 64
+
 Part = str | bytes | bytearray | memoryview
 
 
@@ -36,6 +38,15 @@ class Signer:
     def verify(self, signature: str, *parts: Part) -> bool:
         """Whether the signature is ours and of these parts; in constant time, and False for anything malformed."""
         return hmac.compare_digest(self.sign(*parts).encode(), signature.encode("utf-8", "replace"))
+
+    def seal(self, kind: str, text: str) -> str:
+        """A record to store: its signature, and the text."""
+        return self.sign(kind, text) + text
+
+    def unseal(self, kind: str, record: str) -> str | None:
+        """The text of a stored record; None if it is not ours, or of another kind."""
+        signature, text = record[:_SIGNATURE], record[_SIGNATURE:]
+        return text if self.verify(signature, kind, text) else None
 
     def __repr__(self) -> str:
         return "Signer(<secret>)"

@@ -13,7 +13,6 @@ __all__ = ["KEPT", "Version"]
 
 KEPT = 100
 """So many versions of a flow are kept; older ones go. Runs that they started keep their code."""
-_SIGNATURE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +40,14 @@ class Version:
 
     def signed(self, signer: Signer) -> str:
         """The record that is stored: signature and JSON."""
-        text = json.dumps(asdict(self), separators=(",", ":"))
-        return signer.sign("version", text) + text
+        return signer.seal("version", json.dumps(asdict(self), separators=(",", ":")))
 
     @classmethod
     def verified(cls, record: str, flow: str, number: int, signer: Signer) -> Version:
         """The version of a stored record. SignatureMismatch if it is not signed with the secret, or stands in a place that
         is not its own."""
-        signature, text = record[:_SIGNATURE], record[_SIGNATURE:]
-        if signer.verify(signature, "version", text):
+        text = signer.unseal("version", record)
+        if text is not None:
             version = cls(**json.loads(text))
             if (version.flow, version.number) == (flow, number):
                 return version
