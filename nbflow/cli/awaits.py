@@ -25,7 +25,7 @@ def resolve(
     """Answer a task that waits. The answer is validated first; of two answers one wins."""
     from nbflow.app import default
 
-    answer = _document(inputs or [])
+    answer = _document(inputs or [], "--input")
     with default() as nbflow:
         found = nbflow.run(run)
         found.resolve(step, answer)
@@ -41,17 +41,21 @@ def emit(
     """Tell all tasks that wait for an event of this topic."""
     from nbflow.app import default
 
-    document = None if payload is None else _document([payload])
+    document = None if payload is None else _document([payload], "JSON")
     with default() as nbflow:
         ended = nbflow.emit(topic, document)
     say(f"{plain(topic)} ended {ended} wait{'' if ended == 1 else 's'}.")
 
 
-def _document(texts: list[str]) -> Any:
+def _document(texts: list[str], said_as: str) -> Any:
     """The one value, or the named ones as a dict."""
     from nbflow.cli.inputs import read_inputs
 
-    typed = read_inputs(texts, ())
+    try:
+        typed = read_inputs(texts, ())
+    except typer.BadParameter as error:
+        error.param_hint = said_as
+        raise
     if typed.whole:
         return typed.whole[0]
     return typed.values if texts else None

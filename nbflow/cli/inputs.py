@@ -59,7 +59,7 @@ def _document(text: str) -> Any:
         text = _file(text[1:])
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         _refuse(f"it is neither name=value nor JSON nor @file ({error}).")
 
 
@@ -87,7 +87,7 @@ def _add(typed: TypedInput, values: dict[str, Any]) -> None:
 def _value(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_no_number)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -8,6 +8,7 @@ import typer
 
 from nbflow.cli.flows import FROM, read
 from nbflow.cli.terminal import Json, document, moment, plain, say, table
+from nbflow.errors import UnknownFlow
 
 if TYPE_CHECKING:
     from nbflow.model.versions import Version
@@ -25,18 +26,20 @@ def publish(
     note: Note = "",
     as_json: Json = False,
 ) -> None:
-    """Publish the flows of X: from then on they are started by name, by schedules and by other programs."""
+    """Publish the flows of X, all or none: from then on they are started by name, by schedules and by other programs."""
     from nbflow.app import default
 
     with read(source) as opened, default() as nbflow:
         chosen = list(opened.flows.values()) if flow is None else [opened.flow(flow)]
+        if not chosen:
+            raise UnknownFlow(f"{source} defines no flow.", hint="Declare one in it: Flow(...).")
         before = {one.name: nbflow.published.find(one.name) for one in chosen}
+        for one in chosen:
+            nbflow.publish(one, dry_run=True)  # all of them, or none: what is wrong with one is told before
         done = [nbflow.publish(one, note) for one in chosen]
     if as_json:
         document([_record(version) for version in done])
         return
-    if not done:
-        say(f"{plain(source)} defines no flow.")
     for version in done:
         was = before[version.flow]
         is_new = was is None or was.number != version.number

@@ -206,6 +206,15 @@ def test_the_input_is_checked_before_anything_is_written(here: Here) -> None:
     assert here.ask("ZCARD", "nbflow:flows:etl") == before
 
 
+def test_of_several_flows_all_are_published_or_none(here: Here) -> None:
+    good = 'from nbflow import Flow\n\nfine = Flow("fine")\n\n\n@fine.entry\ndef one() -> int:\n    return 1\n'
+    (here.directory / "two.py").write_text(f'{good}\n\nFlow("hollow")\n')
+    assert "Flow 'hollow' cannot start: It has no steps yet." in here.run("publish", "two.py", code=1)
+    assert "No flow is published as 'fine'" in here.run("versions", "fine", code=2)
+    (here.directory / "none.py").write_text("x = 1\n")
+    assert "none.py defines no flow" in here.run("publish", "none.py", code=2)
+
+
 def test_a_published_flow_is_started_without_its_notebook_and_rolled_back(here: Here) -> None:
     assert "No flow is published as 'sums'" in here.run("start", "sums", code=2)
     text = (

@@ -80,6 +80,7 @@ def test_a_document_that_is_no_object_is_the_one_value() -> None:
     [
         (["count"], [], "neither name=value nor JSON nor @file"),
         (["@/no/such/file"], [], "cannot be read"),
+        (["[" * 100_000], [], "neither name=value nor JSON nor @file"),
         ([], ["count"], "is not name=value"),
         ([], ['{"count": 1}'], "is not name=value"),
         (["count=1"], ["count=2"], "'count' is given twice"),
