@@ -162,7 +162,7 @@ def _steps(view: View, said: dict[str, str]) -> RenderableType:
     head = Text.assemble(
         (plain(view.flow_name), "bold"),
         " ",
-        (plain(view.status), COLOURS.get(view.status, "")),
+        (plain(view.shown_status), COLOURS.get(view.shown_status, "")),
         f" · {duration(elapsed_ms(view, now_ms))} · {plain(view.run_id[:8])}",
     )
     rows = Table.grid(padding=(0, 2, 0, 0))

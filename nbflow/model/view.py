@@ -14,6 +14,7 @@ from nbflow.model.waiting import waits_for
 
 __all__ = ["AttemptView", "StepView", "TaskView", "View", "reduce"]
 
+BUSY = ("queued", "running", "retrying")
 UNFINISHED = ("queued", "running", "retrying", "awaiting")
 
 
@@ -106,6 +107,14 @@ class View:
     @property
     def ended(self) -> bool:
         return self.status in ENDS.values()
+
+    @property
+    def shown_status(self) -> str:
+        """`awaiting` is no event of its own: it is what a run does when something is held and nothing is under way."""
+        tasks = {status for step in self.steps.values() for status, count in step.counts.items() if count}
+        is_delayed = not tasks and "dueAt" in self.start
+        is_held = "awaiting" in tasks and not tasks.intersection(BUSY)
+        return "awaiting" if not self.ended and (is_delayed or is_held) else self.status
 
     @property
     def has_unfinished(self) -> bool:

@@ -61,7 +61,7 @@ def progress_at(view: View, note: str = "") -> Callable[[int | None], str]:
     done, total = _done(view)
     share = 100 * done // total if total else 0
     track = "width: 320px; max-width: 100%; height: 5px; margin: 5px 0; border-radius: 3px; background-color: rgba(128, 128, 128, 0.25)"
-    bar = f"width: {share}%; height: 5px; border-radius: 3px; background-color: {LIGHT.tone(view.status).sign}"
+    bar = f"width: {share}%; height: 5px; border-radius: 3px; background-color: {LIGHT.tone(view.shown_status).sign}"
     below = f'<div style="{track}"><div style="{bar}"></div></div>'
     below += f"<div>{quoted(_first_line(note))}</div>" if note else ""
     header = _header_at(view)
@@ -71,7 +71,7 @@ def progress_at(view: View, note: str = "") -> Callable[[int | None], str]:
 def run_text(view: View, picture: FlowPicture | None = None) -> str:
     """`Run of 'etl': completed, 5 steps`."""
     picture = picture or picture_of_run(view)
-    return f"Run of {(view.flow_name or picture.flow)!r}: {view.status}, {count_of(len(picture.steps), 'step')}"
+    return f"Run of {(view.flow_name or picture.flow)!r}: {view.shown_status}, {count_of(len(picture.steps), 'step')}"
 
 
 def flow_text(picture: FlowPicture) -> str:
@@ -93,7 +93,7 @@ def _header(view: View, now_ms: int | None) -> str:
 
 def _header_at(view: View) -> Callable[[int | None], str]:
     done, total = _done(view)
-    before = [f"<b>{quoted(view.flow_name)}</b>", _status(view.status)]
+    before = [f"<b>{quoted(view.flow_name)}</b>", _status(view.shown_status)]
     after = [f"{done} of {count_of(total, 'task')} completed" if total else "", f"<code>{quoted(view.run_id)}</code>"]
     span = elapsed_at(view)
     return lambda now_ms: " &nbsp; ".join(part for part in (*before, duration(span(now_ms)), *after) if part)

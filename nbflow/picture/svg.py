@@ -126,8 +126,8 @@ def _caption(picture: FlowPicture, view: View | None, palette: Palette, width: f
     small = f'font-size="12" fill="{palette.muted}"'
     if view is None:
         return [title, _text(fit(count_of(len(picture.steps), "step"), 12, room - x), (x, 29), small)]
-    tone = palette.tone(view.status)
-    wide = width_of(view.status, 11.5) + 18
+    tone = palette.tone(view.shown_status)
+    wide = width_of(view.shown_status, 11.5) + 18
     chip = f'width="{wide:.1f}" height="19" rx="9.5" fill="{tone.tint}" stroke="{tone.line}"'
     word = f'font-size="11.5" font-weight="600" text-anchor="middle" fill="{tone.text}"'
     parts = [view.run_id[:8], duration(elapsed_ms(view, now_ms))]
@@ -135,7 +135,7 @@ def _caption(picture: FlowPicture, view: View | None, palette: Palette, width: f
     return [
         title,
         f'<rect x="{x:.1f}" y="15" {chip}/>',
-        _text(view.status, (x + wide / 2, 28.5), word),
+        _text(view.shown_status, (x + wide / 2, 28.5), word),
         _text(rest, (x + wide + 10, 28.5), small),
     ]
 
@@ -168,7 +168,7 @@ def _told(picture: FlowPicture, view: View | None) -> str:
     steps = count_of(len(picture.steps), "step")
     if view is None:
         return f"Flow {picture.flow}: {steps}"
-    return f"Run of {picture.flow}: {view.status}, {steps}"
+    return f"Run of {picture.flow}: {view.shown_status}, {steps}"
 
 
 def count_of(number: int, noun: str) -> str:

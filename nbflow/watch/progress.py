@@ -149,7 +149,7 @@ def _line_at(view: View, steps: dict[str, dict[str, Any]] | None = None) -> Line
     """
     done = sum(step.counts.get("completed", 0) for step in view.steps.values())
     total = sum(step.total for step in view.steps.values())
-    head, span = _one_line(f"{view.flow_name or 'run'} {view.status}"), elapsed_at(view)
+    head, span = _one_line(f"{view.flow_name or 'run'} {view.shown_status}"), elapsed_at(view)
     parts = [f"{done} of {total} task{'' if total == 1 else 's'}"]
     if not view.ended:
         busy = [step for step in view.steps.values() if step.status in ("running", "retrying", "queued", "awaiting")]

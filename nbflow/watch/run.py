@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Decoder", "EventLog", "Followed", "Follows", "How", "Run", "RunBackend", "show_runs_with"]
 
 How = Literal["resume", "fork", "restart"]
-BUSY = ("running", "retrying", "queued")
 
 
 class Decoder(Protocol):
@@ -114,7 +113,7 @@ class Run:
     @property
     def status(self) -> str:
         """`running`, `awaiting` (something is held, and nothing else is under way), `completed`, `failed`, `canceled`."""
-        return _status(self.view)
+        return self.view.shown_status
 
     @property
     def version(self) -> int | None:
@@ -136,7 +135,7 @@ class Run:
         view = self.view
         if not view.ended:
             raise NotEnded(
-                f"The run of {view.flow_name!r} has not ended: it is {_status(view)}.",
+                f"The run of {view.flow_name!r} has not ended: it is {view.shown_status}.",
                 hint="Wait for it with run.wait(), or take a finished step by run['step'].",
             )
         self._fetch_graph()
@@ -376,16 +375,6 @@ _shown_with: list[Callable[[Run], Any]] = []
 def show_runs_with(maker: Callable[[Run], Any] | None) -> None:
     """Have runs displayed by what `maker` makes of them, a mime bundle (the notebook's layer calls this)."""
     _shown_with[:] = [maker] if maker else []
-
-
-def _status(view: View) -> str:
-    """`awaiting` is no event of its own: it is what a run does when something is held and nothing is under way."""
-    if view.ended:
-        return view.status
-    tasks = {status for step in view.steps.values() for status, count in step.counts.items() if count}
-    if not tasks and "dueAt" in view.start:
-        return "awaiting"
-    return "awaiting" if "awaiting" in tasks and not tasks.intersection(BUSY) else view.status
 
 
 def _step_name(step: Any) -> str:

@@ -40,15 +40,13 @@ def test_workers_that_are_killed_give_their_slots_back_and_the_limit_holds(site:
     draw, killed = random.Random(5), set[str]()
     try:
         runs = flow.start_many([{"folder": tmp_path, "n": n} for n in range(20)])
-        wait_until(lambda: len(alive()) == 2, what=workers.log.read_text)
-        for path in alive():
+        for path in wait_until(lambda: len(found := alive()) == 2 and found, what=workers.log.read_text):
             killed.add(path.name.partition("-")[0])
             _kill(path)
         wait_until(lambda: len(alive()) == 2, what=workers.log.read_text)
         (tmp_path / "meet").touch()
         while not all(run.view.ended for run in runs):
-            now = alive()
-            assert len(now) <= 2, now
+            assert len(now := alive()) <= 2, now
             fresh = [path for path in now if path.name.partition("-")[0] not in killed]  # four times would be final
             if fresh and len(killed) < 8 and draw.random() < 0.2:
                 victim = draw.choice(fresh)

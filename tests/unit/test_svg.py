@@ -12,6 +12,7 @@ from nbflow.model.definition import FlowSpec, Form, StepSpec, Term
 from nbflow.model.events import Event
 from nbflow.model.view import View, reduce
 from nbflow.picture.flow_picture import FlowPicture, PictureEdge, PictureNode, picture_of, picture_of_run
+from nbflow.picture.html import run_text
 from nbflow.picture.style import DARK, GLYPHS, LIGHT, SIGNS, Palette, clean, duration, fit, width_of
 from nbflow.picture.svg import Theme, flow_svg
 from nbflow.picture.tally import strip, tallies
@@ -166,6 +167,15 @@ def test_a_skipped_step_is_dimmed_and_says_so():
     assert "skipped" in words(svg)
     assert "nothing failed" in svg
     assert 'stroke-dasharray="5 4"' in svg
+
+
+def test_a_run_that_waits_is_shown_as_awaiting():
+    """Law: the picture and its page say what `run.status` says."""
+    story = Story().tell("flow.start").tell("step.queued", "publish", 1).tell("await.registered", "publish", 1)
+    picture = FlowPicture("etl", (PictureNode("publish"),))
+    assert story.view.shown_status == "awaiting"
+    assert "Run of etl: awaiting, 1 step" in flow_svg(picture, story.view)
+    assert run_text(story.view, picture) == "Run of 'etl': awaiting, 1 step"
 
 
 def test_findings_are_marked_on_their_step():
