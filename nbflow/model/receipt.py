@@ -40,7 +40,7 @@ def receipt(step: str, entry: Mapping[str, Any], index: str, kept: Keeps) -> str
         elif how == "e":
             for topic in topics:
                 parts += [topic, kept.payload(topic, index) or ""]
-        else:
+        elif how != "r":  # the answer to its hold is part of how it ended
             number += 1
             topic = kept.field(f"y:{step}:{number}") or ""
             parts += [topic, kept.sum(topic) if how == "g" else kept.field(f"p:{topic}") or ""]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nbflow import Context, Flow, collect, each
+from nbflow import Approval, Context, Flow, Time, collect, each
 from nbflow.define import registry
 from nbflow.errors import CommandRefused, NotEnded, UnknownRun
 from nbflow.watch.run import Run
@@ -287,3 +287,84 @@ def test_in_process_it_is_the_same():
 
 def flow_runs(site: Site, flow: Flow) -> list[Any]:
     return site.nbflow.index.runs(flow=flow.name)
+
+
+def _bills(flow: Flow, bad: Path) -> Flow:
+    """An entry and elements that are held, a result that is held, and a step after them that fails while a file is there."""
+    place = str(bad)
+
+    @flow.entry(hold=Approval(bool))
+    def orders(ctx: Context) -> list[int]:
+        return [1, 2] if ctx.resolved else []
+
+    @flow.step(each(orders), hold=Approval(int, timeout="1h"), hold_emits=Time("10ms"))
+    def pay(order: int, ctx: Context) -> Any:
+        return order, ctx.resolved
+
+    @flow.step(collect(pay))
+    def book(paid: list[Any]) -> Any:
+        if Path(place).exists():
+            raise ValueError("the books are closed")
+        return paid
+
+    return flow
+
+
+ANSWERS = {"orders": True, "pay[0]": 10, "pay[1]": 20}
+
+
+def _answered(run: Run) -> list[str]:
+    return [
+        event.task for event in run.follow() if event.type == "await.registered" and event.data["kind"] == "approval"
+    ]
+
+
+def test_what_was_answered_is_taken_over_and_not_asked_again(site: Site, tmp_path: Path):
+    bad = tmp_path / "bad"
+    bad.touch()
+    flow = _bills(site.flow(), bad)
+    run = flow.start()
+    for task, answer in ANSWERS.items():
+        wait_until(
+            lambda task=task: task in run.view.tasks and run.view.tasks[task].awaiting, what=lambda: str(run.tasks)
+        )
+        run.resolve(task, answer)
+    assert run.wait(20, progress=False).status == "failed"
+    bad.unlink()
+    assert list(flow.plan(run)["decision"]) == ["reuse", "reuse", "reuse", "run"]
+    again = run.resume().wait(20, progress=False)
+    assert (again.result, _answered(again), _queued(again)) == ([(1, 10), (2, 20)], [], ["book"])
+
+
+def test_what_was_not_answered_is_asked_again(site: Site, tmp_path: Path):
+    flow = _bills(site.flow(), tmp_path / "bad")
+    run = flow.start()
+    wait_until(lambda: run.status == "awaiting", what=lambda: str(run.tasks))
+    run.resolve("orders", True)
+    wait_until(lambda: len(_waiting(run)) == 2, what=lambda: str(run.tasks))
+    run.resolve("pay[0]", 10)
+    wait_until(lambda: run.view.tasks["pay[0]"].status == "completed", what=lambda: str(run.tasks))
+    run.cancel()
+    again = run.wait(20, progress=False).resume()
+    wait_until(lambda: again.status == "awaiting", what=lambda: str(again.tasks))
+    assert _waiting(again) == ["pay[1]"]
+    again.resolve("pay[1]", 21)
+    assert again.wait(20, progress=False).result == [(1, 10), (2, 21)]
+    assert _answered(again) == ["pay[1]"]
+
+
+def _waiting(run: Run) -> list[str]:
+    return [task.task for task in run.view.tasks.values() if task.awaiting]
+
+
+def test_in_process_what_was_answered_is_not_asked_again(tmp_path: Path):
+    bad = tmp_path / "bad"
+    bad.touch()
+    trial = _bills(Flow("resumed-bills"), bad).trial()
+    for task, answer in ANSWERS.items():
+        trial.resolve(task, answer)
+    run = trial.run()
+    assert run.status == "failed"
+    bad.unlink()
+    again = run.resume()
+    assert (again.result, _answered(again), _queued(again)) == ([(1, 10), (2, 20)], [], ["book"])

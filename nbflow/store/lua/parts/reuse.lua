@@ -27,7 +27,7 @@ local function receipt(s, p, index)
     if kind == 'i' then add('input', get('input'))
     elseif kind == 'e' then
       for i = 2, #b do add(b[i], call('HGET', P..':emits:'..run..':'..b[i], index)) end
-    else
+    elseif kind ~= 'r' then                                           -- the answer to its hold is part of how it ended
       k = k + 1
       local topic = get('y:'..s..':'..k)
       add(topic, kind == 'g' and (get('g:'..topic) or '0 0 0') or get('p:'..topic))
