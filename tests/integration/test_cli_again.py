@@ -58,6 +58,9 @@ def test_many_are_found_by_a_filter(here: Here) -> None:
     for one in made:
         ended(here, one["id"], "completed")
     assert "No such runs." in here.run("resume", "--tag", "tomorrow")
+    failed = {one["id"] for one in here.json("runs", "--flow", "etl", "--status", "failed")}
+    made = here.json("restart", "--flow", "etl", "--from", "mended.ipynb")
+    assert {one["forkedFrom"] for one in made} == failed, "without --status those that failed"
 
 
 def test_what_cannot_be_is_a_sentence(here: Here) -> None:

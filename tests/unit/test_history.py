@@ -30,3 +30,8 @@ def test_without_a_line_all_counts_and_a_line_that_is_not_there_is_told() -> Non
     told = history("r", EVENTS)
     assert (list(told.ends), told.view.state, told.ends["a"].fingerprint) == (["a", "b"], {"k": 3}, "old")
     assert not history("r", EVENTS, "9-9").found
+
+
+def test_a_run_that_goes_on_begins_with_the_state_that_it_was_given() -> None:
+    start = Event("1-0", "flow.start", "r", "f", data={"state": {"k": 1, "other": 2}})
+    assert history("r", [start, *EVENTS[1:]]).view.state == {"k": 3, "other": 2}
