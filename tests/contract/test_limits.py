@@ -140,6 +140,21 @@ def test_a_called_task_whose_run_is_canceled_hands_its_turn_on(store: Store):
     assert leaks(store) == []
 
 
+def test_a_line_that_a_cancel_empties_is_forgotten_while_somebody_is_called_in_its_queue(store: Store):
+    limit = Concurrency(1, key="k")
+    one, other = (Machine(store, replace(flow(step(name)), concurrency=limit)) for name in ("a", "b"))
+    for run in ("r0", "r1"):
+        one.launch(run)
+    other.launch("r2")
+    task = must(claim(one, "w"))
+    assert claim(one, "v") is None
+    one.settle(task)
+    store.run_script("cancel", id="r2", reason='""', by="{}")
+    assert store.text.hgetall("nbflow:lines:c:f::~") == {"default/a": "r1__a__attempt-1"}
+    assert leaks(store) == []
+    assert must(claim(one, "u")).run == "r1"
+
+
 def test_a_called_task_in_a_paused_queue_holds_up_nobody_elsewhere(store: Store):
     one = Machine(store, replace(flow(step("a", queue="one")), concurrency=Concurrency(1)))
     two = Machine(store, replace(flow(step("b", queue="two")), concurrency=Concurrency(1)))

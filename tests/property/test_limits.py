@@ -1,5 +1,6 @@
 """Limits against a plain model: whatever is launched, claimed, ended, lost and canceled in between, no limit is passed, no
-task waits that may start, and of equals the best comes first. And nothing is left of it at the end."""
+task waits that may start, and of equals the best comes first. And nothing is left of it at the end. Some tasks are held
+before they are queued or after their attempt, and some are declined: then they hold no slot, and a start was none."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nbflow.model.awaits import Approval
 from nbflow.model.definition import FlowSpec
 from nbflow.model.policy import Concurrency, Rate
 from nbflow.store.connect import Store
@@ -19,16 +22,20 @@ from tests.leaks import leaks
 from tests.machine import Claimed, Machine
 from tests.property.profiles import examples
 
+pytestmark = pytest.mark.timeout(1800)  # of a proof; a usual run takes seconds
+
 HOUR_MS = 3_600_000
 QUEUES = ("one", "two")
 CONCURRENCIES = st.sampled_from(
     [None, Concurrency(1), Concurrency(2), Concurrency(1, key="k"), Concurrency(2, key="k")]
 )
 RATES = st.sampled_from([None, None, Rate(1, "1h"), Rate(3, "1h")])
-STEPS = st.tuples(CONCURRENCIES, RATES, st.sampled_from(QUEUES), st.sampled_from([0, 0, 0, 5, -5]))
+HOLDS = st.sampled_from(["", "", "before", "after"])
+STEPS = st.tuples(CONCURRENCIES, RATES, st.sampled_from(QUEUES), st.sampled_from([0, 0, 0, 5, -5]), HOLDS)
 LAUNCH = st.tuples(st.just("launch"), st.integers(0, 2))
 DEEDS = st.tuples(
-    st.sampled_from([*["claim"] * 5, *["end"] * 3, "retry", "give back", "cancel", "time"]), st.integers(0, 9)
+    st.sampled_from([*["claim"] * 5, *["end"] * 3, "retry", "decline", *["answer"] * 2, "give back", "cancel", "time"]),
+    st.integers(0, 9),
 )
 
 
@@ -37,6 +44,9 @@ class Waiting:
     queue: str
     limits: tuple[Limit, ...]
     rank: tuple[int, int]
+    hold: str = ""
+    is_declined: bool = False
+    started_ms: int = 0
 
 
 class _Race:
@@ -48,6 +58,7 @@ class _Race:
         self.waiting: dict[str, Waiting] = {}
         self.held: dict[str, tuple[Claimed, Waiting]] = {}
         self.later: dict[str, Waiting] = {}
+        self.asked: dict[str, Waiting] = {}
         self.runs: list[str] = []
         self.came = self.workers = 0
 
@@ -56,10 +67,16 @@ class _Race:
         self.runs.append(run)
         self.machine.launch(run, json.dumps({"k": key}))
         for one in self.spec.steps:
-            self.came += 1
-            limits = tuple(self._limits(one.name, key))
-            rank = (-one.priority, self.came)
-            self.waiting[f"{run}__{one.name}__attempt-1"] = Waiting(one.queue, limits, rank)
+            hold = "before" if one.hold else "after" if one.hold_emits else ""
+            new = Waiting(one.queue, tuple(self._limits(one.name, key)), (-one.priority, 0), hold)
+            if hold == "before":
+                self.asked[f"{run}__{one.name}__attempt-1"] = new
+            else:
+                self._enter(f"{run}__{one.name}__attempt-1", new)
+
+    def _enter(self, job: str, one: Waiting) -> None:
+        self.came += 1
+        self.waiting[job] = replace(one, rank=(one.rank[0], self.came))
 
     def _limits(self, name: str, key: int) -> list[Limit]:
         one, found = self.spec.step(name), list[Limit]()
@@ -90,10 +107,11 @@ class _Race:
     def _begin(self, name: str, task: Claimed, able: dict[str, Waiting]) -> None:
         one = able[task.job]  # no limit is passed
         before = [job for job, other in able.items() if other.rank < one.rank and other.queue == one.queue]
-        assert not [job for job in before if set(able[job].limits) == set(one.limits)], f"{task.job} before {before}"
+        same = [job for job in before if set(able[job].limits) == set(one.limits) and not able[job].is_declined]
+        assert one.is_declined or not same, f"{task.job} before {same}"
         del self.waiting[task.job]
         self.limits.start(name, one.limits, self.now_ms)
-        self.held[name] = task, one
+        self.held[name] = task, replace(one, started_ms=self.now_ms)
 
     def _take(self, which: int) -> tuple[str, Claimed, Waiting] | None:
         if not self.held:
@@ -106,6 +124,28 @@ class _Race:
     def end(self, which: int) -> None:
         if taken := self._take(which):
             assert self.machine.settle(taken[1]) == ("OK", None)
+            if taken[2].hold == "after":
+                self.asked[taken[1].job] = taken[2]
+
+    def answer(self, which: int) -> None:
+        if not self.asked:
+            return
+        job = sorted(self.asked)[which % len(self.asked)]
+        one, run = self.asked.pop(job), job.partition("__")[0]
+        named = {"id": run, "job": job, "position": one.hold, "nonce": job, "by": "{}", "data": "1"}
+        assert self.store.run_script("resolve", **named) == [b"OK"]
+        if one.hold == "before":
+            self._enter(job, one)
+
+    def decline(self, which: int) -> None:
+        """Its worker claims no more. Another takes the task, and that it started is forgotten."""
+        if taken := self._take(which):
+            _, task, one = taken
+            assert self.machine.settle(task, outcome="declined", data='{"lacks":"x","again":60000}') == ("OK", None)
+            for limit in one.limits:
+                if limit.ms:
+                    self.limits.starts[limit.id].remove(one.started_ms)
+            self.waiting[task.job] = replace(one, is_declined=True)
 
     def retry(self, which: int) -> None:
         if taken := self._take(which):
@@ -131,7 +171,7 @@ class _Race:
                 if task.run == run:
                     self.limits.end(name, one.limits)
                     del self.held[name]
-            for jobs in (self.waiting, self.later):
+            for jobs in (self.waiting, self.later, self.asked):
                 for job in [job for job in jobs if job.startswith(f"{run}__")]:
                     del jobs[job]
 
@@ -146,8 +186,7 @@ class _Race:
         due: Any = self.store.text.zrange(keys.timers(), 0, -1)
         self.store.run_script("tick")
         for job in [entry.removeprefix("retry ") for entry in due if entry.startswith("retry ")]:
-            self.came += 1
-            self.waiting[job] = replace(self.later[job], rank=(self.later[job].rank[0], self.came))
+            self._enter(job, self.later[job])
         self.later.clear()
 
     def do(self, what: str, how: int) -> None:
@@ -160,6 +199,10 @@ class _Race:
                 self.end(how)
             case "retry":
                 self.retry(how)
+            case "answer":
+                self.answer(how)
+            case "decline":
+                self.decline(how)
             case "give back":
                 self.give_back(how)
             case "cancel":
@@ -170,6 +213,8 @@ class _Race:
     def to_the_end(self) -> None:
         """No task starves: whoever goes on claiming and ending comes to the end of all of them."""
         for _ in range(1000):
+            while self.asked:
+                self.answer(0)
             if not self.waiting and not self.later and not self.held:
                 return
             while self.claim([*QUEUES]):
@@ -184,8 +229,15 @@ class _Race:
 @st.composite
 def limited_flows(draw: st.DrawFn) -> FlowSpec:
     steps = [
-        replace(step(f"s{i}", queue=queue), concurrency=concurrency, rate=rate, priority=priority)
-        for i, (concurrency, rate, queue, priority) in enumerate(draw(st.lists(STEPS, min_size=1, max_size=3)))
+        replace(
+            step(f"s{i}", queue=queue),
+            concurrency=concurrency,
+            rate=rate,
+            priority=priority,
+            hold=Approval() if hold == "before" else None,
+            hold_emits=Approval() if hold == "after" else None,
+        )
+        for i, (concurrency, rate, queue, priority, hold) in enumerate(draw(st.lists(STEPS, min_size=1, max_size=3)))
     ]
     return replace(flow(*steps), concurrency=draw(CONCURRENCIES))
 
@@ -202,5 +254,9 @@ def test_no_limit_is_passed_and_no_task_waits_in_vain(
     race.to_the_end()
     assert leaks(valkey_store) == []
     assert {race.machine.run_field("status", run) for run in race.runs} <= {"completed", "failed", "canceled"}
-    left = [key for kind in ("lines", "aside", "limit:c") for key in valkey_store.text.scan_iter(f"nbflow:{kind}:*")]
+    left = [
+        key
+        for kind in ("lines", "aside", "limit:c", "declined")
+        for key in valkey_store.text.scan_iter(f"nbflow:{kind}:*")
+    ]
     assert left == []

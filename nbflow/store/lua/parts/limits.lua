@@ -75,14 +75,13 @@ function limits.call(id, gone, no_line)
     if called ~= '' and called ~= gone and call('HGET', RQ..':job:'..called, 'line') == id then out[queue] = true
     elseif line ~= no_line then idle[#idle + 1] = line end
   end
-  if #idle > 1 then
-    local scores = {}
-    for _, line in ipairs(idle) do scores[line] = first_score(id, line) end
-    table.sort(idle, function(one, other) return scores[one] < scores[other] end)
-  end
+  local scores, is_one = {}, #idle == 1 and next(out) == nil
+  for _, line in ipairs(idle) do scores[line] = is_one and 0 or first_score(id, line) end
+  table.sort(idle, function(one, other) return scores[one] < scores[other] end)
   for _, line in ipairs(idle) do
     local queue = string.match(line, '^[^/]+')
-    if not out[queue] then out[queue] = call_next(id, line) end
+    if scores[line] == math.huge then call('HDEL', P..':lines:'..id, line)      -- its last one has gone
+    elseif not out[queue] then out[queue] = call_next(id, line) end
   end
 end
 
