@@ -17,7 +17,8 @@ from nbflow.define.plan import compile_plan, routes
 from nbflow.define.world import World
 from nbflow.engine.launch import who
 from nbflow.local.project import find_project
-from nbflow.model.codec import Codec, MemoryArtifacts
+from nbflow.model.artifacts import MemoryArtifacts
+from nbflow.model.codec import Codec
 from nbflow.model.ids import step_id
 from nbflow.model.runs import run_signature_parts
 from nbflow.model.signing import Signer
@@ -61,13 +62,14 @@ class Execution:
 
 
 class Code:
-    """A flow as it is now, ready to be executed. `replaced` are other bodies for some of its steps."""
+    """A flow as it is now, ready to be executed. `replaced` are other bodies for some of its steps; in `artifacts` lies what
+    earlier runs made, which a run that goes on from one of them refers to."""
 
-    def __init__(self, flow: FlowDefinition, replaced: Mapping[str, Function]) -> None:
+    def __init__(self, flow: FlowDefinition, replaced: Mapping[str, Function], artifacts: MemoryArtifacts) -> None:
         check_startable(flow)
         self.spec = flow.spec()
         self.graph, self.routes, self.plan = Graph(self.spec), routes(self.spec), compile_plan(self.spec)
-        self._signer, self._artifacts = Signer(_SECRET), MemoryArtifacts()
+        self._signer, self._artifacts = Signer(_SECRET), artifacts
         specs = self.graph.specs
         steps = {
             step.name: (specs[step.name], replaced.get(step.name, step.function), step.key) for step in flow.steps()

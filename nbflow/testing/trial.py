@@ -22,6 +22,7 @@ from nbflow.engine.again import How, Origin, new_code, take
 from nbflow.engine.awaits import event_text
 from nbflow.engine.launch import Order as Launched
 from nbflow.errors import DefinitionError, nearest
+from nbflow.model.artifacts import MemoryArtifacts
 from nbflow.model.history import history
 from nbflow.model.ids import new_run_id, split_task
 from nbflow.model.policy import Duration, seconds
@@ -67,6 +68,7 @@ class Trial:
         self._plan: dict[tuple[str, str], int] = {}
         self._replaced: dict[str, Callable[..., Any]] = {}
         self._answers = Answers()
+        self._artifacts = MemoryArtifacts()
         self._made: Code | None = None
 
     def crash(self, task: str, *, times: int = 1, when: When = "after") -> Trial:
@@ -123,7 +125,7 @@ class Trial:
     def _code(self) -> Code:
         """Made at the first run: later ones keep the flow as it was then."""
         if self._made is None:
-            self._made = Code(self._flow, self._replaced)
+            self._made = Code(self._flow, self._replaced, self._artifacts)
         return self._made
 
     def _run(self, seed: int | random.Random | None, run_id: str, given: dict[str, Any]) -> Run:
@@ -148,7 +150,7 @@ class Trial:
     def _foresee(
         self, record: Record, kept: DecidedRun, line: str, flow: FlowDefinition, *, changed: bool
     ) -> list[PlanRow]:
-        code = Code(flow, self._replaced if flow is self._flow else {})
+        code = Code(flow, self._replaced if flow is self._flow else {}, self._artifacts)
         told = history(record.run_id, list(record.events))
         origin = Origin(record.run_id, flow.name, "resume", None, told, kept, line)
         launched = Launched(flow.name, code.plan, code.bundle, {}, {})
@@ -168,7 +170,7 @@ class Trial:
         """A run that goes on from another one: of the flow as it is now, with the bodies as they are replaced now."""
         told = history(record.run_id, list(record.events), at)
         origin = Origin(record.run_id, self._flow.name, how, at, told, kept, line)
-        code = Code(self._flow, self._replaced)
+        code = Code(self._flow, self._replaced, self._artifacts)
         keys = {step.name: step.key for step in self._flow.steps()}
         taken = take(origin, code.spec, code.bundle.fingerprints, code.codec, keys, changed=changed)
         takeover = Takeover(taken.outcomes, taken.state, taken.told, taken.line)

@@ -32,7 +32,7 @@ from nbflow.errors import StepFailure
 from nbflow.watch.run import Run
 from tests.site import Site
 
-DIFFERS = ("duration", "worker", "by", "bundle", "dueAt", "timeoutAt", "token", "held")
+DIFFERS = ("duration", "worker", "by", "bundle", "dueAt", "timeoutAt", "token", "held", "forkedFrom", "run")
 
 
 def a_chain(flow: Flow) -> dict[str, Any]:
@@ -318,6 +318,19 @@ def test_in_process_and_on_workers_the_same_happens(
     assert _told(here) == _told(there)
 
 
+@pytest.mark.parametrize("declare", FLOWS, ids=lambda declare: declare.__name__)
+def test_what_goes_on_from_a_run_is_the_same_in_process_and_on_workers(
+    site: Site, declare: Callable[[Flow], dict[str, Any]]
+) -> None:
+    flow = site.flow()
+    given = declare(flow)
+    there = flow.start(**given).wait(20, progress=False).resume().wait(20, progress=False)
+    here = flow.trial().run(**given).resume()
+    assert _outcome(here) == _outcome(there)
+    assert here.state == there.state
+    assert _told(here) == _told(there)
+
+
 def _outcome(run: Run) -> Any:
     try:
         result = run.result
@@ -341,5 +354,4 @@ def _comparable(data: dict[str, Any]) -> dict[str, Any]:
 
 def _inside(value: Any) -> Any:
     """Who is told of a wait is told the same, but for times and what makes a run this one."""
-    differs = (*DIFFERS, "run")
-    return {name: one for name, one in value.items() if name not in differs} if isinstance(value, dict) else value
+    return {name: one for name, one in value.items() if name not in DIFFERS} if isinstance(value, dict) else value
