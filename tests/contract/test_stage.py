@@ -14,7 +14,7 @@ from tests.leaks import leaks
 from tests.machine import Machine, silent
 
 
-class _Kept:
+class Kept:
     """What an earlier run kept, as a test says it."""
 
     def __init__(self, fields: dict[str, str], emitted: dict[str, dict[str, str]] | None = None) -> None:
@@ -30,7 +30,7 @@ class _Kept:
         return sum_of(self.emitted.get(topic, {}).items())
 
 
-def entry(machine: Machine, task: str, rank: int, emits: list[Any], kept: _Kept) -> list[str]:
+def entry(machine: Machine, task: str, rank: int, emits: list[Any], kept: Kept) -> list[str]:
     """One end, as it is staged."""
     name, _, index = task.rstrip("]").partition("[")
     digest = receipt(name, json.loads(machine.plan.table[f"step:{name}"]), index, kept)
@@ -49,7 +49,7 @@ def staged(store: Store, flow: FlowSpec, *entries: list[str]) -> Machine:
 
 def ends_of_a_chain(store: Store, length: int, ended: int) -> list[list[str]]:
     machine = Machine(store, chain(length))
-    kept = _Kept({"input": "{}", **{f"y:s{i + 1}:1": f"step:s{i}" for i in range(length)}})
+    kept = Kept({"input": "{}", **{f"y:s{i + 1}:1": f"step:s{i}" for i in range(length)}})
     kept.fields |= {f"p:step:s{i}": "1" for i in range(length)}
     return [entry(machine, f"s{i}", i, silent(f"step:s{i}"), kept) for i in range(ended)]
 
@@ -117,7 +117,7 @@ def test_a_run_of_which_all_is_taken_over_ends_in_its_launch(store: Store):
 def test_ends_are_applied_in_their_old_order(store: Store):
     """Two steps emit one topic: which emission is the first, and the number 0, is that of the earlier run."""
     two = flow(step("a", emits=("t",)), step("b", emits=("t",)), step("c", first("t")))
-    kept = _Kept({"input": "{}"})
+    kept = Kept({"input": "{}"})
     machine = Machine(store, two)
     late = entry(machine, "a", 1, ["t", "one", "", 1, "0", '"of a"'], kept)
     early = entry(machine, "b", 0, ["t", "one", "", 1, "0", '"of b"'], kept)
@@ -129,7 +129,7 @@ def test_ends_are_applied_in_their_old_order(store: Store):
 
 
 def test_a_map_of_thousands_is_taken_over_in_slices(store: Store):
-    many, kept = 1200, _Kept({"input": "{}", "y:c:1": "step:b"})
+    many, kept = 1200, Kept({"input": "{}", "y:c:1": "step:b"})
     payloads = {str(i): str(i) for i in range(many)}
     kept.emitted = {"each:a": payloads, "step:b": payloads}
     machine = Machine(store, mapped())
@@ -148,7 +148,7 @@ def test_a_map_of_thousands_is_taken_over_in_slices(store: Store):
 
 
 def test_a_cancel_removes_what_was_not_taken_over_yet(store: Store):
-    many, kept = 1200, _Kept({"input": "{}"})
+    many, kept = 1200, Kept({"input": "{}"})
     kept.emitted = {"each:a": {str(i): "1" for i in range(many)}}
     machine = Machine(store, mapped())
     flat = [part for i in range(many) for part in (str(i), "1")]
@@ -168,7 +168,7 @@ def test_what_a_gathering_task_received_is_told_by_a_sum(store: Store):
     assert some == sum_of([("1", "2"), ("0", "1")])
     assert len({some, sum_of([("0", "1")]), sum_of([("0", "2"), ("1", "1")]), sum_of([])}) == 4
     gathers = flow(step("a"), step("b", each("each:a")), step("c", collect("step:b")))
-    kept = _Kept({"input": "{}", "y:c:1": "step:b"}, {"step:b": {"0": "7", "1": "8"}})
+    kept = Kept({"input": "{}", "y:c:1": "step:b"}, {"step:b": {"0": "7", "1": "8"}})
     machine = staged(store, gathers, entry(Machine(store, gathers), "c", 9, silent("step:c"), kept))
     machine.launch("r1", fields=("reuse", "1"))
     task = machine.claim()
