@@ -269,10 +269,13 @@ local function take_over(queues)
     local s = call('LINDEX', making, 0)
     if s then did = did + make_waiting(s, SLICE - did, queues)
     else
-      local task = call('ZPOPMIN', again)[1]
-      if not task then return end
-      did = did + END_COSTS
-      end_as_before(task)
+      if #asked > 0 then announce()                                    -- as where nothing is taken over: before anything else ends
+      else
+        local task = call('ZPOPMIN', again)[1]
+        if not task then return end
+        did = did + END_COSTS
+        end_as_before(task)
+      end
       drain()
       make_fresh(nil, queues)
     end
