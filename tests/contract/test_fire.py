@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from nbflow.model.definition import FlowSpec
 from nbflow.store.connect import Store
 from tests.contract.everything import everything
 from tests.graphs import chain
@@ -20,8 +22,8 @@ NEXT = 1_000_000
 class Clockwork:
     """A schedule `s` of the flow `f`, fired by hand."""
 
-    def __init__(self, store: Store) -> None:
-        self.store, self.machine = store, Machine(store, chain(1))
+    def __init__(self, store: Store, flow: FlowSpec | None = None) -> None:
+        self.store, self.machine = store, Machine(store, flow or chain(1))
         record = "0" * 64 + json.dumps({"plan": self.machine.plan.digest, "bundle": "b"})
         store.run_script(
             "publish", flow="f", last=0, plan=self.machine.plan.digest, bundle="b", record=record, most=100
@@ -64,6 +66,18 @@ class Clockwork:
 
     def begun(self, run: str) -> bool:
         return any(told.startswith("step.queued") for told in self.machine.told(run))
+
+    def tick(self) -> None:
+        self.store.run_script("tick")
+
+    def begins_after(self, run: str, before: str) -> None:
+        """It begins when that one ends, and not earlier; and nothing is left behind."""
+        self.tick()
+        assert not self.begun(run)
+        self.end(before)
+        self.tick()
+        assert self.begun(run)
+        assert leaks(self.store) == []
 
 
 @pytest.fixture
@@ -202,25 +216,16 @@ def test_cancel_running_ends_the_run_before_in_the_same_breath(clock: Clockwork)
     assert leaks(clock.store) == []
 
 
-def tick(store: Store) -> None:
-    store.run_script("tick")
-
-
 def test_queue_lets_runs_wait_behind_each_other(clock: Clockwork):
     for n in (1, 2, 3):
         assert clock.fire(f"r{n}", n * NEXT, overlap="queue")[0] == b"OK"
     start = clock.machine.events("r2")[0]
     assert (start.data["after"], "dueAt" in start.data) == ("r1", True)
-    tick(clock.store)
-    assert [clock.begun(run) for run in ("r1", "r2", "r3")] == [True, False, False]
-    clock.end("r1")
-    tick(clock.store)
-    assert [clock.begun(run) for run in ("r2", "r3")] == [True, False]
-    clock.end("r2")
-    tick(clock.store)
-    assert clock.begun("r3")
+    assert clock.begun("r1")
+    clock.begins_after("r2", "r1")
+    clock.begins_after("r3", "r2")
     clock.end("r3")
-    tick(clock.store)
+    clock.tick()
     assert leaks(clock.store) == []
 
 
@@ -229,12 +234,7 @@ def test_a_run_that_is_canceled_while_it_waits_hands_on_its_place(clock: Clockwo
         clock.fire(f"r{n}", n * NEXT, overlap="queue")
     clock.end("r2")
     assert clock.machine.events("r2")[-1].data["previousStatus"] == "awaiting"
-    tick(clock.store)
-    assert not clock.begun("r3")
-    clock.end("r1")
-    tick(clock.store)
-    assert clock.begun("r3")
-    assert leaks(clock.store) == []
+    clock.begins_after("r3", "r1")
 
 
 def test_the_last_of_a_line_that_is_canceled_is_not_waited_for(clock: Clockwork):
@@ -243,26 +243,16 @@ def test_the_last_of_a_line_that_is_canceled_is_not_waited_for(clock: Clockwork)
         clock.fire(f"r{n}", n * NEXT, overlap="queue")
     clock.end("r2")
     clock.fire("r3", 3 * NEXT, overlap="queue")
-    tick(clock.store)
-    assert not clock.begun("r3")
-    clock.end("r1")
-    tick(clock.store)
-    assert clock.begun("r3")
-    assert leaks(clock.store) == []
+    clock.begins_after("r3", "r1")
 
 
 def test_a_run_that_waits_has_its_deadline_from_its_turn_on(store: Store):
-    from dataclasses import replace
-
-    from tests import machine as machines
-
-    clock = Clockwork(store)
-    clock.machine = machines.Machine(store, replace(chain(1), deadline_s=60.0))
+    clock = Clockwork(store, replace(chain(1), deadline_s=60.0))
     for n in (1, 2):
         clock.fire(f"r{n}", n * NEXT, overlap="queue")
     assert store.text.zrange(store.keys.timers(), 0, -1) == ["deadline r1"]
     clock.end("r1")
-    tick(store)
+    clock.tick()
     assert store.text.zrange(store.keys.timers(), 0, -1) == ["deadline r2"]
 
 

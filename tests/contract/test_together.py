@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nbflow.model.awaits import Approval
+from nbflow.model.policy import Concurrency
 from nbflow.store.connect import Store
+from tests.contract.test_fire import NEXT, Clockwork
 from tests.contract.test_stage import Kept, entry, staged
 from tests.graphs import each, first, flow, step
+from tests.leaks import leaks
 from tests.machine import Machine, silent
+from tests.waits import resolve
 
 
 def test_what_a_held_step_made_is_taken_over_and_nobody_is_asked(store: Store):
@@ -29,3 +33,48 @@ def test_who_is_told_of_a_wait_is_told_before_the_next_end_is_taken_over(store: 
     assert machine.told()[1:] == [
         "await.registered a", "emit a", "step.queued c[0]", "step.completed b", "emit b", "step.queued c[1]",
     ]  # fmt: skip
+
+
+def test_an_occurrence_that_cancels_the_run_before_takes_its_slot(store: Store):
+    clock = Clockwork(store, replace(flow(step("a")), concurrency=Concurrency(1)))
+    clock.machine.birth("w")
+    clock.machine.birth("v")
+    for n in (1, 2):
+        assert clock.fire(f"r{n}", n * NEXT, overlap="cancel_running")[0] == b"OK"
+        task = clock.machine.claim("w" if n == 1 else "v")
+        assert task is not None
+        assert task.run == f"r{n}"
+    assert clock.machine.claim("w") is None
+    assert clock.status("r1") == "canceled"
+    assert leaks(store) == []
+
+
+def test_a_run_of_which_a_task_is_held_goes_on_as_far_as_its_schedule_is_concerned(store: Store):
+    clock = Clockwork(store, flow(replace(step("a"), hold=Approval())))
+    clock.machine.birth("w")
+    clock.fire("r1")
+    assert clock.fire("r2", 2 * NEXT) == [b"SKIPPED", b"r1"]
+    assert clock.fire("r3", 3 * NEXT, overlap="queue") == [b"OK", b"r3"]
+    assert resolve(store) == [b"OK"]
+    task = clock.machine.claim()
+    assert task is not None
+    clock.machine.settle(task)
+    clock.tick()
+    assert clock.machine.told("r3")[-1] == "await.registered a"
+    assert leaks(store) == []
+
+
+def test_what_is_declined_is_canceled_by_the_next_occurrence_as_well(store: Store):
+    clock = Clockwork(store, replace(flow(step("a")), concurrency=Concurrency(1)))
+    clock.machine.birth("w")
+    clock.fire("r1", overlap="cancel_running")
+    task = clock.machine.claim()
+    assert task is not None
+    clock.machine.settle(task, outcome="declined", data='{"lacks":"x","again":60000}')
+    clock.fire("r2", 2 * NEXT, overlap="cancel_running")
+    assert not store.client.exists("nbflow:declined")
+    clock.machine.birth("v")
+    after = clock.machine.claim("v")
+    assert after is not None
+    assert after.run == "r2"
+    assert leaks(store) == []
