@@ -78,3 +78,41 @@ def test_what_is_declined_is_canceled_by_the_next_occurrence_as_well(store: Stor
     assert after is not None
     assert after.run == "r2"
     assert leaks(store) == []
+
+
+def test_a_held_task_comes_to_the_line_of_its_limit_when_it_was_answered(store: Store):
+    """Who was answered first comes first, however long each was held."""
+    held = flow(replace(step("a"), hold=Approval(), concurrency=Concurrency(1)))
+    machine = Machine(store, held)
+    for worker in ("u", "v", "w"):
+        machine.birth(worker)
+    for run in ("r1", "r2", "r3"):
+        machine.launch(run)
+    assert machine.claim("u") is None
+    for run in ("r3", "r2", "r1"):
+        named = {"job": f"{run}__a__attempt-1", "position": "before", "data": "1", "by": "{}", "nonce": "n"}
+        assert store.run_script("resolve", id=run, **named) == [b"OK"]
+    task = machine.claim("u")
+    assert machine.claim("v") is None
+    came: list[str] = []
+    while task is not None:
+        came.append(task.run)
+        _, task = machine.settle(task, want=True)
+    assert came == ["r3", "r2", "r1"]
+    assert leaks(store) == []
+
+
+def test_a_result_that_is_held_holds_no_slot(store: Store):
+    machine = Machine(store, flow(replace(step("a"), hold_emits=Approval(), concurrency=Concurrency(1))))
+    machine.birth("w")
+    machine.launch("r1")
+    machine.launch("r2")
+    task = machine.claim()
+    assert task is not None
+    after = machine.settle(task, want=True)[1]
+    assert after is not None
+    assert (after.run, machine.told("r1")[-1]) == ("r2", "await.registered a")
+    assert resolve(store, position="after") == [b"OK"]
+    assert machine.run_field("status", "r1") == "completed"
+    assert store.client.scard("nbflow:limit:c:f:a") == 1
+    assert leaks(store) == []
