@@ -119,6 +119,21 @@ def test_it_holds_no_slot_and_was_no_start(store: Store):
     assert leaks(store) == []
 
 
+def test_a_task_that_was_called_and_is_declined_hands_its_turn_on(store: Store):
+    """Else the limit would have room, and a worker that can open the code of the next would wait in vain."""
+    machine = Machine(store, flow(replace(step("a"), concurrency=Concurrency(1))))
+    for run in ("r0", "r1", "r2"):
+        machine.launch(run)
+    store.client.hset(store.keys.run("r2"), "bundle", "d")
+    store.client.hset("nbflow:owners", "bundle:d", 1)
+    decline(machine, must(claim(machine, "w")), want=False)
+    task = must(claim(machine, "v"))
+    assert claim(machine, "u") is None
+    machine.settle(task)
+    assert must(machine.claim("w")).run == "r2"
+    assert claim(machine, "x") is None
+
+
 def test_where_nobody_lacks_anything_nobody_looks(store: Store):
     machine = launched(store)
     decline(machine, must(claim(machine, "w")))

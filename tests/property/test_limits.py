@@ -26,6 +26,7 @@ pytestmark = pytest.mark.timeout(1800)  # of a proof; a usual run takes seconds
 
 HOUR_MS = 3_600_000
 QUEUES = ("one", "two")
+QUEUE_ORDERS = [["one"], ["two"], ["one", "two"], ["two", "one"]]
 CONCURRENCIES = st.sampled_from(
     [None, Concurrency(1), Concurrency(2), Concurrency(1, key="k"), Concurrency(2, key="k")]
 )
@@ -34,7 +35,9 @@ HOLDS = st.sampled_from(["", "", "before", "after"])
 STEPS = st.tuples(CONCURRENCIES, RATES, st.sampled_from(QUEUES), st.sampled_from([0, 0, 0, 5, -5]), HOLDS)
 LAUNCH = st.tuples(st.just("launch"), st.integers(0, 2))
 DEEDS = st.tuples(
-    st.sampled_from([*["claim"] * 5, *["end"] * 3, "retry", "decline", *["answer"] * 2, "give back", "cancel", "time"]),
+    st.sampled_from(
+        [*["claim"] * 5, *["end"] * 3, "retry", "decline", "look", *["answer"] * 2, "give back", "cancel", "time"]
+    ),
     st.integers(0, 9),
 )
 
@@ -60,6 +63,7 @@ class _Race:
         self.later: dict[str, Waiting] = {}
         self.asked: dict[str, Waiting] = {}
         self.runs: list[str] = []
+        self.lacking: list[str] = []
         self.came = self.workers = 0
 
     def launch(self, key: int) -> None:
@@ -138,14 +142,25 @@ class _Race:
             self._enter(job, one)
 
     def decline(self, which: int) -> None:
-        """Its worker claims no more. Another takes the task, and that it started is forgotten."""
+        """Another worker may take the task, and that it started is forgotten."""
         if taken := self._take(which):
-            _, task, one = taken
+            name, task, one = taken
+            self.lacking.append(name)
             assert self.machine.settle(task, outcome="declined", data='{"lacks":"x","again":60000}') == ("OK", None)
             for limit in one.limits:
                 if limit.ms:
                     self.limits.starts[limit.id].remove(one.started_ms)
             self.waiting[task.job] = replace(one, is_declined=True)
+
+    def look(self, which: int) -> None:
+        """A worker that cannot open the code of any task claims: it takes none, and hands on what it finds."""
+        if not self.lacking:
+            return
+        self.machine.queues = QUEUE_ORDERS[which % 4]
+        assert self.machine.claim(self.lacking[which % len(self.lacking)]) is None
+        for job, one in self.waiting.items():
+            if one.queue in self.machine.queues:
+                self.waiting[job] = replace(one, is_declined=True)
 
     def retry(self, which: int) -> None:
         if taken := self._take(which):
@@ -194,7 +209,7 @@ class _Race:
             case "launch":
                 self.launch(how)
             case "claim":
-                self.claim([["one"], ["two"], ["one", "two"], ["two", "one"]][how % 4])
+                self.claim(QUEUE_ORDERS[how % 4])
             case "end":
                 self.end(how)
             case "retry":
@@ -203,6 +218,8 @@ class _Race:
                 self.answer(how)
             case "decline":
                 self.decline(how)
+            case "look":
+                self.look(how)
             case "give back":
                 self.give_back(how)
             case "cancel":
