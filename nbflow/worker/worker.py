@@ -24,7 +24,7 @@ import rq.serializers
 from nbflow.errors import NbflowError, SecretMissing, ServerUnreachable, StoreError
 from nbflow.model.signing import Signer
 from nbflow.settings import Settings, settings
-from nbflow.store.connect import Store
+from nbflow.store.connect import Store, translated
 from nbflow.store.dust import sweep
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import Script, load_scripts, upload
@@ -135,8 +135,9 @@ class FlowWorker(rq.SimpleWorker):
             # A lease comes before the name is known to RQ: whoever dies from here on is given back when it is over.
             due_ms = int(self._ask(("TIME",))[0]) * 1000 + self._lease_ms
             self._ask(("ZADD", self._keys.workers(), due_ms, self.name))
-            self.register_birth()
-            self.set_state("idle")
+            with translated(self._url):
+                self.register_birth()
+                self.set_state("idle")
             self._ask(self.scripts["beat"].command(self.name, 0, 0, "", lease_ms=self._lease_ms))  # no task before that
             self._slots.begin(self._slot, 0, time.monotonic_ns())  # from now on, who does not know us has given us up
             self._capture.install()
