@@ -17,6 +17,11 @@ from tests.site import Site, open_site, wait_until
 KINDS = ["valkey", "redis"]
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """With `-n auto`. One more than there are cores: much of the time a test waits for workers or for a server."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunningServer]]:
     running: dict[str, RunningServer] = {}

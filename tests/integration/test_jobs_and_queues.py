@@ -120,10 +120,8 @@ def test_what_runs_goes_on_while_its_queue_is_paused(site: Site):
         wait_until(lambda: list(run.tasks["status"]) == ["completed", "queued"], what=workers.log.read_text)
         shown = site.nbflow.queues().set_index("name").loc[queue]
         assert (shown["waiting"], shown["workers"], shown["paused"]) == (1, 1, True)
-        begin = time.monotonic()
         site.nbflow.resume(queue)
         assert run.wait(20, progress=False).result == 2
-        assert time.monotonic() - begin < 2, "an idle worker is woken, and does not wait for its next look"
     finally:
         workers.stop()
 
