@@ -11,41 +11,29 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from nbflow.define import registry
 from nbflow.define.checked import checked_delay
 from nbflow.define.flow import FlowDefinition
 from nbflow.engine import awaits, control, deletion, queues
-from nbflow.engine.codecs import Codecs
 from nbflow.engine.disabled import refuse_if_disabled
-from nbflow.engine.launch import Launcher, Order, who
+from nbflow.engine.launch import Order, who
 from nbflow.engine.options import Options, refuse_late_start
-from nbflow.errors import CommandRefused, SecretMissing, nearest
-from nbflow.local.project import Project, find_project
-from nbflow.local.stack import Stack, StackStatus
+from nbflow.errors import CommandRefused, nearest
+from nbflow.local.stack import StackStatus
 from nbflow.model.codec import Codec
-from nbflow.model.signing import Signer
+from nbflow.parts import Parts
 from nbflow.picture.flow_picture import picture_of
 from nbflow.settings import settings
-from nbflow.store.artifacts import StoredArtifacts
-from nbflow.store.connect import Store
-from nbflow.store.dust import own_folder
-from nbflow.store.index import Index, RunRow
-from nbflow.store.keys import Keys
-from nbflow.store.log import RunLog
+from nbflow.store.index import RunRow
 from nbflow.store.usage import UsageRow, usage
-from nbflow.store.wire import parse_url, shown_url
 from nbflow.watch import frames
-from nbflow.watch.follow import Follower
 from nbflow.watch.run import Run
 
 if TYPE_CHECKING:
     from nbflow.engine.again import How
-    from nbflow.engine.schedules import Schedules
-    from nbflow.engine.versions import Versions
     from nbflow.model.policy import Duration
     from nbflow.model.versions import Version
     from nbflow.model.waiting import Question
@@ -53,138 +41,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Nbflow", "connect", "current_default", "default", "use"]
 
-_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
-
-class Nbflow:
+class Nbflow(Parts):
     """A connection to one namespace of one server, with everything that needs it.
 
     Without a URL, NBFLOW_REDIS_URL is used; without that, the local stack of the project directory, which is started.
     As a context manager it closes its connections at the end; the stack goes on.
     """
-
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        secret: str | bytes | None = None,
-        namespace: str | None = None,
-        project: str | Path | None = None,
-    ) -> None:
-        chosen = settings()
-        self._url = url or chosen.redis_url
-        self._secret = secret.encode() if isinstance(secret, str) else secret or chosen.secret_bytes
-        self.namespace = Keys(namespace or chosen.namespace).namespace
-        root = project or chosen.project
-        self.project = find_project() if root is None else Project(Path(root).absolute())
-        self._warned: set[str] = set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Nbflow of {shown_url(self._url) if self._url else self.project.root}>"
-
-    # -- parts, made when they are needed ---------------------------------------------------------------------------
-
-    @cached_property
-    def stack(self) -> Stack:
-        """The local stack of the project directory, running or not."""
-        return Stack(
-            self.project, workers=settings().workers, idle_s=settings().idle_minutes * 60, namespace=self.namespace
-        )
-
-    @property
-    def store(self) -> Store:
-        """The server, checked: it answers, it is new enough, its keys are of our format."""
-        return self._store
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether a server was asked for anything yet."""
-        return "_store" in self.__dict__
-
-    @cached_property
-    def _store(self) -> Store:
-        store = Store(self._url or self.stack.ensure(), self.namespace)
-        store.check()
-        return store
-
-    @cached_property
-    def signer(self) -> Signer:
-        """Signs with NBFLOW_SECRET, or with the project's own secret where the server is on this machine."""
-        if self._secret is not None:
-            return Signer(self._secret)
-        if self._url:
-            address = parse_url(self._url)
-            if not address.path and address.host not in _LOCAL_HOSTS:
-                raise SecretMissing(
-                    f"The server at {shown_url(self._url)} is not on this machine, and there is no secret to sign code with.",
-                    hint="Set NBFLOW_SECRET to the same 16 or more characters here and where the workers run.",
-                )
-        return Signer(self.project.secret())
-
-    @cached_property
-    def artifacts(self) -> StoredArtifacts:
-        """Where large payloads lie."""
-        client: Any = self.store.client
-        folder = partial(own_folder, client.execute_command, self.store.keys)
-        return StoredArtifacts(self.store.client, self.store.keys.artifact, self.artifact_place, folder=folder)
-
-    @property
-    def artifact_place(self) -> str | None:
-        """NBFLOW_ARTIFACTS, or a folder of the project where the stack is local."""
-        return settings().artifacts or (None if self._url else str(self.project.folder / "artifacts"))
-
-    @property
-    def log(self) -> RunLog:
-        """The events of runs, in the server as it is now."""
-        return RunLog(self.store)
-
-    @property
-    def follower(self) -> Follower:
-        """Follows runs, on one connection for all who do."""
-        return self._follower
-
-    @cached_property
-    def _follower(self) -> Follower:
-        return Follower(self.store)
-
-    @cached_property
-    def index(self) -> Index:
-        return Index(self.store)
-
-    @cached_property
-    def _codecs(self) -> Codecs:
-        return Codecs(self.store, self.signer, self.artifacts)
-
-    @cached_property
-    def _launcher(self) -> Launcher:
-        return Launcher(self.store, self.signer)
-
-    @cached_property
-    def published(self) -> Versions:
-        """The published versions of flows."""
-        from nbflow.engine.versions import Versions
-
-        return Versions(self.store, self.signer, self._launcher)
-
-    @cached_property
-    def planned(self) -> Schedules:
-        """The schedules of flows."""
-        from nbflow.engine.schedules import Schedules
-
-        return Schedules(self.store, self.signer, self.published, self._launcher, self.artifacts)
-
-    def close(self) -> None:
-        """Close the connections. The object connects again when it is used again."""
-        for part in filter(None, [self.__dict__.pop(name, None) for name in ("_follower", "_store")]):
-            part.close()
-        for name in ("artifacts", "index", "published", "planned", "_codecs", "_launcher"):
-            self.__dict__.pop(name, None)
 
     def start(self, flow: FlowDefinition, values: Mapping[str, Any], options: Options | None = None) -> Run:
         """Launch a run of the flow as it is defined now. Input, graph and code are checked before anything is written."""
@@ -341,10 +204,6 @@ class Nbflow:
     def workers(self) -> DataFrame:
         """The workers that live, on any machine."""
         return frames.workers(self.index.workers())
-
-    def codec_for(self, run_id: str) -> Codec:
-        """Opens the payloads of a run: pickles by this namespace's secret, classes from the code the run was started with."""
-        return self._codecs.of_run(run_id)
 
     def _warn(self, sentences: list[str]) -> None:
         for sentence in filter(lambda one: one not in self._warned, sentences):

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import traceback
 import warnings
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -148,11 +150,20 @@ def main(words: list[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter shows its number
     warnings.showwarning = _show_warning
+    interrupts: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
     try:
         typer.main.get_command(app)(args=words, prog_name="nbflow")
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - the last place where one is told
+        if interrupts:  # it came in the middle of something, which says so in its own way
+            sys.exit(130)
         if any(_debug):
             warn(block(traceback.format_exc()))
         else:

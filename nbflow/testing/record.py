@@ -12,9 +12,10 @@ from nbflow.model.codec import Codec
 from nbflow.model.events import Event
 from nbflow.model.waiting import Question
 from nbflow.testing.clock import Clock
+from nbflow.watch.backend import How
 from nbflow.watch.frames import PlanRow
 from nbflow.watch.replay import ReplayedLog, ReplayedRun
-from nbflow.watch.run import How, Run
+from nbflow.watch.run import Run
 
 __all__ = ["Record", "RecordedRun"]
 

@@ -112,8 +112,9 @@ class Listener:
     def _ensure_thread(self) -> None:
         if not self.is_listening:
             self._ending = False
-            self._thread = threading.Thread(target=self._listen, name="nbflow-listener", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._listen, name="nbflow-listener", daemon=True)
+            thread.start()  # an interrupt may come before it: then nobody listens, and nobody is joined
+            self._thread = thread
 
     def _listen(self) -> None:
         pause_s = 0.05

@@ -71,7 +71,7 @@ def spawn(slots_fd: int, share: int) -> Child:
     tape.tell_mark()
     gate_read, gate_write = os.pipe()
     handed = [slots_fd, tape.fd, gate_read, *([line.held] if line.held >= 0 else [])]
-    command = [sys.executable, "-P", "-m", "nbflow.worker.worker", *map(str, handed)]
+    command = [sys.executable, "-P", "-m", "nbflow.worker.process", *map(str, handed)]
     environment = dict.fromkeys(_THREADS, str(share)) | os.environ | {"NBFLOW_WORKER_OF": str(os.getpid())}
     for name in SECRETS:
         environment.pop(name, None)

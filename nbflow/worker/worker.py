@@ -7,11 +7,8 @@ over the next task), and so on; when nothing waits, one blocking pop of a wake t
 from __future__ import annotations
 
 import contextlib
-import importlib
-import json
 import math
 import os
-import select
 import signal
 import sys
 import time
@@ -21,18 +18,16 @@ from typing import Any
 import rq
 import rq.serializers
 
-from nbflow.errors import NbflowError, SecretMissing, ServerUnreachable, StoreError
+from nbflow.errors import ServerUnreachable, StoreError
 from nbflow.model.signing import Signer
-from nbflow.settings import Settings, settings
-from nbflow.store.connect import Store, translated
+from nbflow.store.connect import translated
 from nbflow.store.dust import sweep
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import Script, load_scripts, upload
-from nbflow.store.wire import ReplyError, Wire, connect, is_passing, refusal
+from nbflow.store.wire import ReplyError, Wire, connect, is_passing
 from nbflow.worker.capture import Capture
 from nbflow.worker.execute import Executor
 from nbflow.worker.interrupts import Interrupts, forget_in_children
-from nbflow.worker.lifeline import die_with_gate, die_with_parent, keep_private
 from nbflow.worker.owned import OwnedArtifacts, stored_artifacts
 from nbflow.worker.port import Desk, WorkerReads
 from nbflow.worker.reckon import reckon
@@ -41,7 +36,7 @@ from nbflow.worker.slots import Slots
 from nbflow.worker.tape import Tape
 from nbflow.worker.task import Ending, Job, job_from_reply
 
-__all__ = ["FlowWorker", "main"]
+__all__ = ["ALL_QUEUES", "FlowWorker", "rq_queue"]
 
 WAIT_S, WAIT_ALL_S = 5, 1
 SWEEP_S = 60.0
@@ -303,7 +298,7 @@ class FlowWorker(rq.SimpleWorker):
 
     def _serve(self, name: str) -> None:
         """One queue more, and RQ's tools shall see it."""
-        self.queues.append(_queue(name, self.connection))
+        self.queues.append(rq_queue(name, self.connection))
         self._ask(("HSET", self.key, "queues", ",".join(queue.name for queue in self.queues)))
         self._ask(("SADD", f"rq:workers:{name}", self.key))
 
@@ -317,84 +312,11 @@ class FlowWorker(rq.SimpleWorker):
         return self.wire.ask(*command)
 
 
-def _queue(name: str, connection: Any) -> rq.Queue:
+def rq_queue(name: str, connection: Any) -> rq.Queue:
     return rq.Queue(name, connection=connection, serializer=rq.serializers.JSONSerializer)
-
-
-def _secret(chosen: Settings) -> bytes:
-    if chosen.secret_bytes is None:
-        raise SecretMissing(
-            "This worker has no secret to verify code with.", hint="Set NBFLOW_SECRET to the one of the launcher."
-        )
-    return chosen.secret_bytes
-
-
-def _pass_the_gate(gate: int, slots: Slots) -> dict[str, Any]:
-    """Wait to be told a slot and a name, and import meanwhile what the other workers use: then a task whose worker died
-    goes on at once. A supervisor that ends closes the gate."""
-    line = b""
-    while not line.endswith(b"\n"):
-        if not select.select([gate], [], [], 0.25)[0]:
-            _import_ahead(slots.packages)
-            continue
-        piece = os.read(gate, 4096)
-        if not piece:
-            os._exit(0)
-        line += piece
-    return json.loads(line)
-
-
-def _import_ahead(names: list[str]) -> None:
-    for name in names:
-        if name not in sys.modules:
-            with contextlib.suppress(Exception):  # whatever it is, the task that needs the package will say it better
-                importlib.import_module(name)
 
 
 def _packages() -> list[str]:
     """The packages of this process that are neither Python's own nor a task's."""
     tops = {name.partition(".")[0] for name, module in sys.modules.items() if getattr(module, "__spec__", None)}
     return sorted(name for name in tops - sys.stdlib_module_names if not name.startswith("_") and name != "nbflow")
-
-
-def main() -> int:
-    """`python -m nbflow.worker.worker SLOTS_FD TAPE_FD GATE_FD`, by a supervisor; the rest comes by NBFLOW_*."""
-    die_with_parent(int(os.environ.get("NBFLOW_WORKER_OF", os.getppid())))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    keep_private(*map(int, sys.argv[1:]))
-    slots, tape, gate = Slots(int(sys.argv[1])), Tape(int(sys.argv[2])), int(sys.argv[3])
-    try:
-        return _work(slots, tape, gate)
-    except NbflowError as error:
-        print(error, file=sys.stderr)
-        return 1
-
-
-def _work(slots: Slots, tape: Tape, gate: int) -> int:
-    told = _pass_the_gate(gate, slots)
-    die_with_gate(gate)
-    os.environ.update(told["secrets"])
-    chosen = settings()
-    url, namespace = str(chosen.redis_url), chosen.namespace
-    keys = Keys(namespace)
-    served = os.environ.get("NBFLOW_QUEUES", "default").split(",")
-    queues = [queue for queue in served if queue != ALL_QUEUES] or ["default"]
-    secret = _secret(chosen)
-    for name in [name for name in os.environ if name.startswith("NBFLOW_")]:
-        del os.environ[name]  # user code must not find the secret
-    connection = Store(url, namespace).blocking()
-    try:
-        worker = FlowWorker(
-            [_queue(keys.rq_queue_name(queue), connection) for queue in queues],
-            name=told["name"], connection=connection, slots=slots, slot=told["slot"], tape=tape, url=url, keys=keys,
-            signer=Signer(secret), artifacts=chosen.artifacts or "", all_queues=ALL_QUEUES in served, lease_s=chosen.lease_s,
-            beat_s=chosen.heartbeat_s,
-        )  # fmt: skip
-    except ReplyError as error:
-        raise refusal(url, error) from error
-    worker.work()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -124,7 +124,7 @@ def test_the_result_of_an_execution_that_was_given_up_is_refused(site: Site, tmp
 
 def test_a_worker_that_begins_slowly_is_not_taken_for_one_that_was_given_up(site: Site, tmp_path: Path) -> None:
     """On a busy machine it may take longer than a lease until a worker has registered."""
-    slow = "import os, socket, sys, time\nif 'nbflow.worker.worker' in sys.orig_argv:\n"
+    slow = "import os, socket, sys, time\nif 'nbflow.worker.process' in sys.orig_argv:\n"
     slow += "    connect = socket.socket.connect\n"
     slow += "    socket.socket.connect = lambda self, to: (time.sleep(0.9), connect(self, to))[1]\n"
     (tmp_path / "sitecustomize.py").write_text(slow)
@@ -156,7 +156,7 @@ def test_cut_connections_are_only_a_delay(site: Site) -> None:
 
     @flow.entry
     def numbers() -> range:
-        return range(300)
+        return range(100)
 
     @flow.step(each(numbers))
     def same(n: int) -> int:
@@ -170,7 +170,7 @@ def test_cut_connections_are_only_a_delay(site: Site) -> None:
         draw = random.Random(7)
         client = site.nbflow.store.blocking()
         mine = client.client_id()
-        while not stop.wait(0.02):
+        while not stop.wait(0.05):
             others = [c["id"] for c in client.client_list() if int(c["id"]) != mine]
             for victim in draw.sample(others, min(2, len(others))):
                 cuts += client.client_kill_filter(_id=victim)
@@ -187,7 +187,7 @@ def test_cut_connections_are_only_a_delay(site: Site) -> None:
         thread.join()
     assert cuts > 10
     for run in runs:
-        assert run.result == list(range(300))
+        assert run.result == list(range(100))
         _is_exactly_once(run)
 
 

@@ -43,7 +43,7 @@ class Point:
 
 def _role() -> str:
     words = " ".join(sys.orig_argv)
-    if "nbflow.worker.worker" in words:
+    if "nbflow.worker.process" in words:
         return "worker"
     return "supervisor" if "nbflow.worker.serve" in words else os.environ.get("CRASH_ROLE", "")
 
