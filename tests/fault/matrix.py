@@ -1,24 +1,29 @@
 """`make proof`: the crash matrix at every point, and its table. `python -m tests.fault.matrix [--write] [--roles …]`
 
-With `--write` the table goes into `docs/reliability.md`.
+Each point that was tried is kept in a journal, so that a walk goes on where it was left; several walks may share one, each
+with roles or queues of its own. A journal of other code is begun anew. With `--write` the table goes into
+`docs/reliability.md`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.fault.crashes import QUEUES, ROLES, CrashSite, open_crash_site
-from tests.fault.points import Point
+from tests.fault.points import Point, When
 
-__all__ = ["Row", "table", "walk"]
+__all__ = ["Journal", "Row", "table", "walk"]
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- crash matrix -->", "<!-- end of the crash matrix -->"
 
 
@@ -31,26 +36,72 @@ class Row:
     writes: int = 0
     deaths: int = 0
     broken: int = 0
-    seconds: float = 0.0
+
+    def add(self, n: int, fired: bool, broken: str) -> None:
+        self.deaths += fired
+        self.broken += bool(broken)
+        self.writes = max(self.writes, n if fired else 0)
 
 
-def walk(site: CrashSite, row: Row) -> None:
+@dataclass(slots=True)
+class Journal:
+    """What was tried of this code: a line a point, of the row, the write, when, whether somebody died, what was broken."""
+
+    path: Path
+    code: str
+    tried: dict[tuple[str, str, int, str], tuple[bool, str]] = field(
+        default_factory=dict[tuple[str, str, int, str], tuple[bool, str]]
+    )
+
+    def read(self) -> Journal:
+        lines = self.path.read_text("utf-8").splitlines() if self.path.exists() else []
+        if lines[:1] != [self.code]:
+            self.path.write_text(self.code + "\n", "utf-8")
+            lines = []
+        for line in lines[1:]:
+            *point, fired, broken = json.loads(line)
+            self.tried[tuple(point)] = (fired, broken)
+        return self
+
+    def keep(self, row: Row, point: Point, fired: bool, broken: str) -> None:
+        self.tried[row.role, row.queues, point.n, point.when] = (fired, broken)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([row.role, row.queues, point.n, point.when, fired, broken]) + "\n")
+
+    def row(self, role: str, queues: str) -> Row:
+        row = Row(role, queues)
+        for (whose, names, n, _), (fired, broken) in self.tried.items():
+            if (whose, names) == (role, queues):
+                row.add(n, fired, broken)
+        return row
+
+
+def code() -> str:
+    """A digest of all that is proven here."""
+    files = sorted([*ROOT.glob("nbflow/**/*.py"), *ROOT.glob("nbflow/**/*.lua")])
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def walk(site: CrashSite, row: Row, journal: Journal) -> None:
     """Every write of that role, before and after it, until there is none left in the life of a run."""
-    began = time.monotonic()
     n, goes_on = 1, True
     while goes_on:
         goes_on = False
         for when in ("before", "after"):
-            try:
-                fired = site.try_point(Point(row.role, n, when))
-            except AssertionError as broken:
-                print(f"BROKEN with {row.queues}: {broken}", flush=True)
-                row.broken, fired = row.broken + 1, True
-            row.deaths += fired
+            fired, _ = journal.tried.get((row.role, row.queues, n, when)) or _try(site, row, n, when, journal)
             goes_on = goes_on or fired
-        row.writes = n if goes_on else row.writes
         n += 1
-    row.seconds = time.monotonic() - began
+
+
+def _try(site: CrashSite, row: Row, n: int, when: When, journal: Journal) -> tuple[bool, str]:
+    point, fired, broken = Point(row.role, n, when), True, ""
+    try:
+        fired = site.try_point(point)
+    except AssertionError as law:
+        broken = str(law)
+        print(f"BROKEN with {row.queues}: {broken}", flush=True)
+    journal.keep(row, point, fired, broken)
+    return fired, broken
 
 
 def table(rows: list[Row]) -> str:
@@ -62,25 +113,36 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fault.matrix")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--roles", nargs="+", choices=ROLES, default=ROLES)
-    options = parser.parse_args()
-    rows: list[Row] = []
-    for queues, names in QUEUES.items():
-        with tempfile.TemporaryDirectory() as folder, open_crash_site(Path(folder), names) as site:
+    parser.add_argument("--queues", nargs="+", choices=QUEUES, default=list(QUEUES))
+    parser.add_argument("--journal", type=Path, default=ROOT / ".crash-matrix.jsonl")
+    return parser.parse_args()
+
+
+def _write(rows: list[Row]) -> None:
+    head, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    said = f"{BEGIN}\n{table(rows)}\n\nAs of {datetime.now(UTC):%Y-%m-%d}.\n{END}"
+    PAGE.write_text(head + said + tail, "utf-8")
+
+
+def main() -> int:
+    options = _options()
+    journal = Journal(options.journal, code()).read()
+    for queues in options.queues:
+        with tempfile.TemporaryDirectory() as folder, open_crash_site(Path(folder), QUEUES[queues]) as site:
             for role in options.roles:
-                rows.append(Row(role, queues))
-                walk(site, rows[-1])
-                print(f"{role}, {queues}: {rows[-1].deaths} deaths in {rows[-1].seconds:.0f} s", flush=True)
-    rows.sort(key=lambda row: ROLES.index(row.role))
+                began = time.monotonic()
+                walk(site, Row(role, queues), journal)
+                seconds = time.monotonic() - began
+                print(f"{role}, {queues}: {journal.row(role, queues).deaths} deaths, {seconds:.0f} s", flush=True)
+    rows = [row for role in ROLES for queues in QUEUES if (row := journal.read().row(role, queues)).deaths]
     print(table(rows))
     if options.write:
-        head, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-        _, _, tail = rest.partition(END)
-        said = f"{BEGIN}\n{table(rows)}\n\nAs of {datetime.now(UTC):%Y-%m-%d}.\n{END}"
-        PAGE.write_text(head + said + tail, "utf-8")
+        _write(rows)
     return 1 if any(row.broken for row in rows) else 0
 
 
