@@ -3,11 +3,17 @@ any. (A stock worker, and shutting one down, are in `test_worker.py`; stopping a
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +116,79 @@ def test_a_run_leaves_of_rqs_keys_what_stock_rq_leaves(parity_site: Site, tmp_pa
     wait_until(lambda: fields <= set(rq_client(server).hkeys(hash_key)), what=lambda: rq_client(server).hkeys(hash_key))
     _ends(workers)
     assert _rq_keys(server) == after - MAINTENANCE
+
+
+def test_rq_suspends_and_resumes_our_workers(parity_site: Site) -> None:
+    site = parity_site
+    workers = site.start_workers(1)
+    wait_until(lambda: site.living() == 1, what=workers.log.read_text)
+    _rq(site.server, "suspend")
+    run = _three_tasks(site)
+    wait_until(lambda: run.reason("first").cause == "suspended", what=lambda: run.why("first"))
+    assert run.view.tasks["first"].status == "queued"
+    _rq(site.server, "resume")
+    assert run.wait(30, progress=False).result == 3
+    _ends(workers)
+
+
+@contextmanager
+def _dashboard(server: RunningServer, log: Path) -> Generator[Callable[[str], str]]:
+    """rq-dashboard on our server, and what it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("rq-dashboard")), "-b", "127.0.0.1", "-p", str(port)]
+    with log.open("wb") as out:
+        process = subprocess.Popen([*command, "-u", server.tcp_url], stdout=out, stderr=out)
+
+    def ask(path: str) -> str:
+        with (
+            suppress(ConnectionError, urllib.error.URLError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer,
+        ):
+            return answer.read().decode()
+        return ""
+
+    try:
+        wait_until(lambda: ask("/"), limit_s=40, what=log.read_text)
+        yield ask
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("rq_dashboard") is None and not os.environ.get("CI"), reason="the extra `test` brings it"
+)
+def test_rqs_dashboard_shows_our_queues_workers_and_jobs(parity_site: Site, tmp_path: Path) -> None:
+    """Law: it shows what is there, and looking changes nothing."""
+    site, gate = parity_site, tmp_path / "gate"
+    flow = site.flow()
+
+    @flow.entry
+    def waits(gate: Path) -> int:
+        import time
+
+        while not gate.exists():
+            time.sleep(0.01)
+        return 7
+
+    workers = site.start_workers(1, NBFLOW_HEARTBEAT_S="0.1", NBFLOW_LEASE_S="5")
+    runs = [flow.start(gate=gate) for _ in range(2)]
+    jobs = [f"{run.id}__waits__attempt-1" for run in runs]
+    client = rq_client(site.server)
+    wait_until(lambda: client.zcard("rq:wip:default"), what=lambda: client.keys("rq:*"))
+    with _dashboard(site.server, tmp_path / "dashboard.log") as ask:
+        (queue,) = json.loads(ask("/0/data/queues.json"))["queues"]
+        assert (queue["name"], queue["count"], queue["started_job_registry_count"]) == ("default", 1, 1)
+        (worker,) = json.loads(ask("/0/data/workers.json"))["workers"]
+        assert (worker["state"], worker["queues"]) == ("busy", ["default"])
+        for registry, job in (("started", jobs[0]), ("queued", jobs[1])):
+            listed = json.loads(ask(f"/0/data/jobs/default/{registry}/10/asc/1.json"))["jobs"]
+            assert [one["id"] for one in listed] == [job]
+            assert json.loads(ask(f"/0/data/job/{job}.json"))["description"] == "waits"
+        for page in ("/0/view/queues", "/0/view/workers", "/0/view/jobs", f"/0/view/job/{jobs[0]}"):
+            assert "RQ" in ask(page), page
+    gate.touch()
+    assert [run.wait(30, progress=False).result for run in runs] == [7, 7]
+    _ends(workers)
