@@ -18,9 +18,10 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import NoPermissionError, NoScriptError
 from redis.retry import Retry
 
-from nbflow.errors import FormatMismatch, ServerTooOld, ServerUnreachable
+from nbflow.errors import ServerTooOld, ServerUnreachable
 from nbflow.store.address import keepalive_options, parse_url, shown_url
-from nbflow.store.keys import FORMAT, Keys
+from nbflow.store.format import refuse_other_format
+from nbflow.store.keys import Keys
 from nbflow.store.scripts import Script, load_scripts
 from nbflow.store.wire import denied, refusal, unreachable
 
@@ -98,19 +99,8 @@ class Store:
                     f"The server at {shown_url(self.url)} is a cluster, where RQ's keys cannot live.",
                     hint="Use a single server or one with replicas.",
                 )
-            self._check_format()
+            refuse_other_format(_untyped(self.text).execute_command, self.keys)
         return f"{name} {'.'.join(map(str, version))}"
-
-    def _check_format(self) -> None:
-        found = self.text.get(self.keys.format())  # read first: a full server can be looked at still
-        if found is None:
-            self.client.setnx(self.keys.format(), FORMAT)
-            found = self.text.get(self.keys.format())
-        if found != str(FORMAT):
-            raise FormatMismatch(
-                f"The namespace {self.keys.namespace!r} holds keys of format {found}; this nbflow writes format {FORMAT}.",
-                hint="Use the nbflow that wrote them, or another namespace (NBFLOW_NAMESPACE).",
-            )
 
     def run_script(self, name: str, *rest: Any, keys: Sequence[str] = (), **named: Any) -> Any:
         """Call a script by name with the arguments its header names; it is loaded if the server does not know it."""

@@ -10,6 +10,7 @@ import sys
 from nbflow.errors import CommandRefused, NbflowError
 from nbflow.model.ids import is_queue_name
 from nbflow.model.plain import block
+from nbflow.store.format import refuse_other_format
 from nbflow.store.wire import ReplyError, refusal, shown_url
 from nbflow.worker.supervisor import Supervisor
 
@@ -79,6 +80,7 @@ def _supervise(options: argparse.Namespace) -> int:
             beat_s=options.beat,
             spares=options.spares,
         )
+        refuse_other_format(supervisor.wire.call, supervisor.keys)
     except ReplyError as error:
         raise refusal(options.url, error) from error
     print(

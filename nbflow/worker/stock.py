@@ -16,6 +16,7 @@ import rq
 from nbflow.errors import SecretMissing, UnknownRun
 from nbflow.model.signing import Signer
 from nbflow.settings import settings
+from nbflow.store.format import refuse_other_format
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import Script, load_scripts, upload
 from nbflow.store.wire import Wire, connect
@@ -50,6 +51,7 @@ def execute() -> None:
     wire = connect(chosen.redis_url)
     try:
         upload(wire.call, scripts)
+        refuse_other_format(wire.call, keys)
         wire.on_open = lambda opened: upload(opened.call, scripts)
         worker = current.worker_name or ""
         adopt = scripts["adopt"].command(worker=worker, job=current.id, lease=LEASE)

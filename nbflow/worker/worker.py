@@ -22,6 +22,7 @@ from nbflow.errors import ServerUnreachable, StoreError
 from nbflow.model.signing import Signer
 from nbflow.store.connect import translated
 from nbflow.store.dust import sweep
+from nbflow.store.format import refuse_other_format
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import Script, load_scripts, upload
 from nbflow.store.wire import ReplyError, Wire, connect, is_passing
@@ -77,13 +78,12 @@ class FlowWorker(rq.SimpleWorker):
         self._interrupts = Interrupts(slots, slot)
         self._interrupts.on_idle_alarm = self._leave
         self._all_queues, self._lease_ms = all_queues, int(lease_s * 1000)
-        self._long_ns = int(
-            beat_s * 0.5e9
-        )  # a beat shows what runs for nine tenths of one: none of those may be missed
+        self._long_ns = int(beat_s * 0.5e9)  # a beat shows what runs for nine tenths of one: none of those is missed
         self.scripts: dict[str, Script] = load_scripts(keys)
         self._keys = keys
         self.wire = connect(url)
         self._know(self.wire)
+        refuse_other_format(self.wire.call, keys)
         self.wire.on_open = self._know
         self._capture, self._shipper = Capture(tape), Shipper(tape, self.scripts["append"], slots, slot)
         self._tape = tape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -188,6 +189,27 @@ def test_keys_of_another_format_are_left_alone(private: Site, tmp_path: Path) ->
             start_at(private.server.url, tmp_path)
     finally:
         store.text.set(store.keys.format(), str(ours))
+
+
+def test_workers_of_another_format_do_not_work(tmp_path: Path) -> None:
+    """Law: who comes first to a namespace says its format, and neither a supervisor of another one begins nor a worker: not
+    the first, nor one that comes in another's place after an update."""
+    with private_site(tmp_path) as site:
+        text: Any = site.nbflow.store.text
+        key = site.nbflow.store.keys.format()
+        ours = text.getdel(key)
+        workers = site.start_workers(1)
+        try:
+            wait_until(lambda: site.living() == 1, what=workers.log.read_text)
+            assert text.get(key) == ours
+            text.set(key, 99)
+            os.kill(site.nbflow.index.workers()[0].pid or 0, signal.SIGKILL)
+            wait_until(lambda: "holds keys of format 99" in workers.log.read_text(), what=workers.log.read_text)
+        finally:
+            workers.kill()
+        refusing = site.start_workers(1)
+        assert refusing.process.wait(20) == 1
+        assert "'nbflow' holds keys of format 99; this nbflow writes format" in refusing.log.read_text()
 
 
 # -- full -----------------------------------------------------------------------------------------------------------------
