@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nbflow.model.policy import Concurrency as Concurrency
     from nbflow.model.policy import Rate as Rate
     from nbflow.model.policy import Retry as Retry
+    from nbflow.model.secret import Secret as Secret
     from nbflow.notebook.extension import load_ipython_extension as load_ipython_extension
     from nbflow.notebook.extension import unload_ipython_extension as unload_ipython_extension
     from nbflow.views import emit as emit
@@ -64,6 +65,7 @@ _HOMES = {
     "Retry": "nbflow.model.policy",
     "Run": "nbflow.watch.run",
     "Schedule": "nbflow.model.awaits",
+    "Secret": "nbflow.model.secret",
     "StepFailure": "nbflow.errors",
     "Time": "nbflow.model.awaits",
     "Webhook": "nbflow.model.awaits",
@@ -105,6 +107,7 @@ __all__ = [
     "Retry",
     "Run",
     "Schedule",
+    "Secret",
     "StepFailure",
     "Time",
     "Webhook",

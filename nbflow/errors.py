@@ -10,6 +10,7 @@
     │   ├── InputInvalid         the input does not fit the entry's parameters
     │   ├── UnknownFlow          no flow of that name
     │   ├── UnknownRun           no run of that id
+    │   ├── UnknownSecret        no secret of that name where the step runs
     │   ├── UnknownSchedule      no schedule of that name
     │   ├── KeyTaken             the key's run was started with another input
     │   ├── RunEnded             the run is over
@@ -76,6 +77,7 @@ __all__ = [
     "UnknownFlow",
     "UnknownRun",
     "UnknownSchedule",
+    "UnknownSecret",
     "nearest",
 ]
 
@@ -168,6 +170,12 @@ class UnknownRun(CommandRefused):
     """No run has that id, or several begin with it."""
 
     code = "unknown-run"
+
+
+class UnknownSecret(CommandRefused):
+    """There is no secret of that name where it was asked for, or it cannot be read or kept out of logs."""
+
+    code = "unknown-secret"
 
 
 class UnknownSchedule(CommandRefused):

@@ -118,10 +118,11 @@ class Flow(FlowDefinition):
             app.default(), self, when, tz=tz, name=name, values=input, overlap=overlap, catch_up=catch_up
         )
 
-    def test(self, *args: Any, **values: Any) -> Run:
+    def test(self, *args: Any, secrets: Mapping[str, str] | None = None, **values: Any) -> Run:
         """Run it with this input in this process, to its end, without a server: packed, encoded and decided as by `start`,
-        one task after the other, on a clock that jumps over delays."""
-        return self.trial().run(*args, **values)
+        one task after the other, on a clock that jumps over delays. `secrets` are values for `Secret(name)`, by name. (An
+        input of that name is given by `flow.trial().run(secrets=...)`.)"""
+        return self.trial(secrets=secrets).run(*args, **values)
 
     def trial(
         self,
@@ -130,13 +131,14 @@ class Flow(FlowDefinition):
         workers: int = 4,
         crashes: float = 0.0,
         start: datetime | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> Trial:
-        """Ways to run it in this process: in an order that a seed decides, with crashes, with other bodies for steps. See
-        `Trial`."""
+        """Ways to run it in this process: in an order that a seed decides, with crashes, with other bodies for steps, with
+        values for secrets. See `Trial`."""
         from nbflow.testing.trial import Trial  # noqa: PLC0415 - who starts flows on workers needs none of it
 
         self._refuse_if_disabled()
-        return Trial(self, seed=seed, workers=workers, crashes=crashes, start=start)
+        return Trial(self, seed=seed, workers=workers, crashes=crashes, start=start, secrets=secrets)
 
     def plan(self, run: Run, *, changed: bool = False) -> DataFrame:
         """What `run.resume(changed=changed)` would do now, a row a task, and why: `reuse` (`same`, or `older code`), `run`

@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         default=None,
         description="Where large payloads lie: a directory, or a URL of fsspec (`s3://…`). Without it, in the server.",
     )
+    secrets_dir: Path | None = Field(
+        default=None,
+        description='Where workers find the files of secrets, one each, named as `Secret("NAME")` names them. Without it, '
+        "`.nbflow/secrets` of the project.",
+    )
     project: Path | None = Field(
         default=None,
         description="The project directory. Without it, the nearest folder upwards that has `.nbflow/`, "

@@ -138,9 +138,10 @@ _queues.command("pause")(queues.pause)
 _queues.command("resume")(queues.resume)
 app.add_typer(_queues, name="queues")
 
-_secret = typer.Typer(help="The secret that code is signed with.", no_args_is_help=True, **PLAIN)
+_secret = typer.Typer(help="The secret that code is signed with, and secrets of steps.", no_args_is_help=True, **PLAIN)
 _secret.command("new")(secret.new)
-_secret.callback()(lambda: None)  # or typer would take the one command for the group itself
+_secret.command("set")(secret.set_secret)
+_secret.command("list")(secret.list_secrets)
 app.add_typer(_secret, name="secret")
 
 

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 
 from nbflow.define.sources import ModuleSource, Sources, distribution_of, package_version
-from nbflow.errors import BundleUnsigned, PackageMissing, PythonMismatch, SignatureMismatch, TrustError
+from nbflow.errors import BundleUnsigned, CaptureError, PackageMissing, PythonMismatch, SignatureMismatch, TrustError
+from nbflow.model import veil
 from nbflow.model.signing import Signer
 
 __all__ = ["PYTHON", "Envelope", "Header", "Texts", "digest_of", "header_of", "seal", "unseal"]
@@ -94,11 +95,22 @@ def header_of(flow: str, steps: list[str], sources: Sources) -> Header:
 
 
 def seal(header: Header, payload: bytes, texts: Texts, signer: Signer) -> bytes:
-    """The blob of a bundle."""
+    """The blob of a bundle. CaptureError if the code carries the value of a secret that was read here."""
+    _refuse_secrets(header, payload, texts)
     head, packed = json.dumps(asdict(header), separators=(",", ":")).encode(), texts.pack()
     signature = signer.sign("bundle", _MAGIC, head, payload, packed).encode()
     lengths = _LENGTHS.pack(len(head), len(signature), len(payload), len(packed))
     return b"".join((_MAGIC, lengths, head, signature, payload, packed))
+
+
+def _refuse_secrets(header: Header, payload: bytes, texts: Texts) -> None:
+    written = [source.text for source in texts.modules.values()] + [*texts.lines.values()] if veil.known else []
+    found = veil.found_in(payload) or next(filter(None, (veil.found_in(text.encode()) for text in written)), None)
+    if found is not None:
+        raise CaptureError(
+            f"The code of flow {header.flow!r} carries the value of the secret {found!r}.",
+            hint=f"Refer to Secret({found!r}) itself, and call .get() inside the step.",
+        )
 
 
 def unseal(blob: bytes | memoryview, digest: str, signer: Signer, *, is_installed: Callable[[str], bool]) -> Envelope:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nbflow.define.captures import captured
+from nbflow.model.secret import Secret
 
-__all__ = ["leaks", "looks_secret"]
+__all__ = ["leaks", "looks_secret", "secrets_of"]
 
 _NAME = re.compile(
     r"(?:^|_)(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|api_?key|access_?key|secret_?key|private_?key"
@@ -36,7 +37,15 @@ _VALUE = re.compile(
 
 def leaks(function: Callable[..., Any]) -> list[str]:
     """The names of what the function carries that looks secret, its helpers of the same module included."""
-    found: dict[str, None] = {}
+    return [*dict.fromkeys(name for name, value in _all_carried(function) if looks_secret(name, value))]
+
+
+def secrets_of(function: Callable[..., Any]) -> list[Secret]:
+    """The secrets that it refers to by name, its helpers of the same module included."""
+    return [*dict.fromkeys(value for _, value in _all_carried(function) if isinstance(value, Secret))]
+
+
+def _all_carried(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
     seen: set[int] = set()
     waiting: list[Any] = [inspect.unwrap(function)]
     while waiting:
@@ -47,9 +56,8 @@ def leaks(function: Callable[..., Any]) -> list[str]:
         for name, value in _carried(current):
             if isinstance(value, types.FunctionType) and value.__module__ == current.__module__:
                 waiting.append(value)
-            elif looks_secret(name, value):
-                found[name] = None
-    return [*found]
+            else:
+                yield name, value
 
 
 def looks_secret(name: str, value: object) -> bool:

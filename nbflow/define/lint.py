@@ -15,11 +15,12 @@ from nbflow.define.annotations import MISSING, hints_of, is_context, parameters_
 from nbflow.define.awaits import answer_type
 from nbflow.define.fits import holds_no_elements, never_fits, spelled
 from nbflow.define.graph import source_key
-from nbflow.define.leaks import leaks
+from nbflow.define.leaks import leaks, secrets_of
 from nbflow.define.returns import ReturnTypes, emits_by_hand
 from nbflow.define.signature import expected_types
 from nbflow.errors import DefinitionError, nearest
 from nbflow.model.definition import Form, StepSpec, Term, failed_topic, step_topic, topic_label
+from nbflow.model.secret import has
 
 if TYPE_CHECKING:
     from nbflow.define.flow import FlowDefinition
@@ -299,8 +300,19 @@ def _secret_captured(subject: _Subject) -> Iterator[Finding]:
                 "warning",
                 name,
                 message,
-                "Read it where it is used: os.environ[...] inside the step, on the worker.",
+                'Put it where the workers find it, refer to Secret("NAME"), and call .get() inside the step.',
             )
+
+
+def _secret_not_here(subject: _Subject) -> Iterator[Finding]:
+    for name, function in subject.functions.items():
+        for secret in secrets_of(function):
+            if not has(secret.name):
+                message = f"{name!r} reads {secret!r}, which is not to be found here; workers elsewhere may have it."
+                hint = (
+                    f"Set {secret.name} where the workers run, or say `nbflow secret set {secret.name}` in the project."
+                )
+                yield Finding("secret-not-here", "info", name, message, hint)
 
 
 def _inputs_differ(subject: _Subject) -> Iterator[Finding]:
@@ -325,6 +337,7 @@ _RULES: Iterable[Callable[[_Subject], Iterator[Finding]]] = (
     _types_that_do_not_fit,
     _unresolved,
     _secret_captured,
+    _secret_not_here,
     _unused_topic,
     _collect_of_one,
     _inputs_differ,

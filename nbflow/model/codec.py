@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbflow.errors import PayloadError
+from nbflow.model import veil
 from nbflow.model.artifacts import ArtifactStore, MemoryArtifacts, Refused, Unopened, references
 from nbflow.model.decoder import Decoder, from_json
-from nbflow.model.encoder import Encoder, is_plain, to_json
+from nbflow.model.encoder import Encoder, is_plain, secret_in, to_json
 from nbflow.model.preview import preview, preview_text
 from nbflow.model.signing import Signer
 from nbflow.model.types import TypeTable
@@ -32,10 +33,18 @@ __all__ = [
     "preview",
     "preview_text",
     "references",
+    "refuse_secrets",
 ]
 
 LARGEST_JSON = 64 * 1024
 """Longer texts become artifacts of kind "json"."""
+
+
+def refuse_secrets(text: str, name: str) -> None:
+    """What a step receives must equal what was sent, so that a secret's value is not masked in a payload, but refused."""
+    found = veil.found_in_text(text)
+    if found is not None:
+        raise Refused(*secret_in(found)).as_payload_error(name)
 
 
 class Codec:
@@ -65,6 +74,8 @@ class Codec:
         PayloadError names the part that cannot travel, as a path from `name`, and the next move.
         """
         text = self._text(value, name)
+        if veil.known:
+            refuse_secrets(text, name)
         return self._shortened(text, value, name) if len(text) > LARGEST_JSON // 4 else text
 
     def encode_items(self, values: Sequence[Any], *, name: str = "result") -> tuple[str, list[str]]:

@@ -16,14 +16,14 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
-from nbflow.model import foreign
+from nbflow.model import foreign, veil
 from nbflow.model.artifacts import ArtifactStore, Blob, Refused, digest_of
 from nbflow.model.records import write_model, write_record
 from nbflow.model.scalars import LARGEST_PLAIN_INT, WRITERS, Node, is_unicode, number, text, whole
 from nbflow.model.signing import Signer
 from nbflow.model.types import TypeTable
 
-__all__ = ["DEEPEST", "LARGEST_INLINE", "Encoder", "is_plain", "to_json"]
+__all__ = ["DEEPEST", "LARGEST_INLINE", "Encoder", "is_plain", "secret_in", "to_json"]
 
 DEEPEST = 100
 """Levels of containers. JSON nests up to three times as deep, and every reader must be able to follow."""
@@ -61,6 +61,11 @@ def is_plain(value: Any, depth: int = DEEPEST) -> bool:
     return True
 
 
+def secret_in(name: str) -> tuple[str, str]:
+    """What is said of a payload that holds a secret's value: it cannot be masked there, as what is received is what was sent."""
+    return f"holds the value of the secret {name!r}", f"Send Secret({name!r}) itself; who receives it calls .get()."
+
+
 class Encoder:
     """One encoding. It keeps the containers that are open on the way down, to find a cycle."""
 
@@ -92,6 +97,8 @@ class Encoder:
         """Put the bytes and return the reference."""
         if self._artifacts is None:
             raise Refused(f"is kept as an artifact ({kind}), and there is no artifact store", "Give the codec one.")
+        if veil.known and (found := veil.found_in(blob)) is not None:
+            raise Refused(*secret_in(found))
         digest = digest_of(blob)
         ref: Node = {"$ref": digest, "kind": kind, **said, "bytes": len(blob)}
         self._artifacts.put(digest, blob, ref)

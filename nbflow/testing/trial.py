@@ -12,7 +12,7 @@ import inspect
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from nbflow.model.artifacts import MemoryArtifacts
 from nbflow.model.history import history
 from nbflow.model.ids import new_run_id, split_task
 from nbflow.model.policy import Duration, seconds
+from nbflow.model.secret import checked_values, given
 from nbflow.testing.chance import Chance, Crash
 from nbflow.testing.clock import BEGINNING, Clock
 from nbflow.testing.code import Code, Order
@@ -51,7 +52,8 @@ class Trial:
     `seed` decides the order of tasks that may run at the same time, on so many `workers`; a `random.Random` in its place
     is drawn from (Hypothesis has some that shrink). Without a seed tasks run one after the other as they became ready.
     `crashes` is the part of executions that lose their worker, never so often that a task fails of it. `start` is the
-    time at which the clock begins; it jumps over delays, and stands still while steps run.
+    time at which the clock begins; it jumps over delays, and stands still while steps run. `secrets` are values for
+    `Secret(name)`, by name; others are found as in a kernel.
     """
 
     def __init__(
@@ -62,9 +64,11 @@ class Trial:
         workers: int = 4,
         crashes: float = 0.0,
         start: datetime | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> None:
         self._flow, self._seed, self._workers, self._crashes = flow, seed, workers, crashes
         self._start = start or BEGINNING
+        self._secrets = checked_values(secrets)
         self._plan: dict[tuple[str, str], int] = {}
         self._replaced: dict[str, Callable[..., Any]] = {}
         self._answers = Answers()
@@ -138,10 +142,11 @@ class Trial:
         chance = Chance(seed, self._workers)
         crash = _Planned(self._plan, self._crashes, chance.draw)
         engine = Engine(code, order, record, chance, crash, takeover=takeover, answers=self._answers)
-        if self._needs_a_thread():
-            _in_a_thread(engine.run)
-        else:
-            engine.run()
+        with given(self._secrets):
+            if self._needs_a_thread():
+                _in_a_thread(engine.run)
+            else:
+                engine.run()
         line = takeover.line or order.run
         again = partial(self._again, record, engine.kept, line, seed)
         foresees = partial(self._foresee, record, engine.kept, line)

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from nbflow.model import veil
 from nbflow.worker.context import running
 from nbflow.worker.records import MAX_MESSAGE
 from nbflow.worker.streams import Lines
@@ -133,7 +134,7 @@ class Records(logging.Handler):
         if record.exc_info:
             message += "\n" + logging.Formatter().formatException(record.exc_info)
         source = "warnings" if record.name == "py.warnings" else "logging"
-        said = {"level": level, "message": message[:MAX_MESSAGE], "source": source, "logger": record.name}
+        said = {"level": level, "message": veil.masked(message)[:MAX_MESSAGE], "source": source, "logger": record.name}
         self._tape.record("log", said)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is the library's
@@ -142,7 +143,7 @@ class Records(logging.Handler):
             return
         what = record.msg[:500] if isinstance(record.msg, str) else type(record.msg).__name__
         said = f"{traceback.format_exc(limit=-1)}Logged at {record.pathname}:{record.lineno}: {what}"
-        self._tape.record("log", {"level": "warning", "message": said[:MAX_MESSAGE], "source": "stderr"})
+        self._tape.record("log", {"level": "warning", "message": veil.masked(said)[:MAX_MESSAGE], "source": "stderr"})
 
 
 def _progress_of_tqdm(tqdm: Any) -> None:

@@ -10,7 +10,9 @@ import sys
 import time
 from dataclasses import dataclass
 
+from nbflow.model import veil
 from nbflow.worker.lifeline import Lifeline
+from nbflow.worker.slots import anonymous_file
 from nbflow.worker.tape import Tape
 
 __all__ = ["Child", "spawn"]
@@ -29,12 +31,14 @@ _THREADS = (
 
 @dataclass(slots=True)
 class Child:
-    """Its pid, its name at RQ, what tells its end, its tape, the gate it is told through, when it began."""
+    """Its pid, its name at RQ, what tells its end, its tape, the gate it is told through, the values of secrets that it
+    read, when it began."""
 
     pid: int
     line: Lifeline
     tape: Tape
     gate: int
+    values: int
     born: float
     name: str = ""
 
@@ -49,6 +53,10 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
+    def learn_its_secrets(self) -> None:
+        """Before its last words are told: they may hold what it would have masked."""
+        veil.learn_from(self.values)
+
     def reap(self) -> str:
         """Why it ended, in words; '' if it ended well."""
         _, status, usage = os.wait4(self.pid, 0)
@@ -61,16 +69,16 @@ class Child:
     def close(self) -> None:
         """Nothing of it is needed any more. One that waits at its gate reads an end of file and goes."""
         self.line.close()
-        for fd in (self.tape.fd, self.gate):
+        for fd in (self.tape.fd, self.gate, self.values):
             os.close(fd)
 
 
 def spawn(slots_fd: int, share: int) -> Child:
     """A worker process that imports what it needs and waits at its gate. `share` is its number of cores."""
-    tape, line = Tape(), Lifeline.make()
+    tape, values, line = Tape(), anonymous_file("nbflow-values"), Lifeline.make()
     tape.tell_mark()
     gate_read, gate_write = os.pipe()
-    handed = [slots_fd, tape.fd, gate_read, *([line.held] if line.held >= 0 else [])]
+    handed = [slots_fd, tape.fd, gate_read, values, *([line.held] if line.held >= 0 else [])]
     command = [sys.executable, "-P", "-m", "nbflow.worker.process", *map(str, handed)]
     environment = dict.fromkeys(_THREADS, str(share)) | os.environ | {"NBFLOW_WORKER_OF": str(os.getpid())}
     for name in SECRETS:
@@ -78,7 +86,7 @@ def spawn(slots_fd: int, share: int) -> Child:
     pid = _spawn_with(handed, command, environment)
     os.close(gate_read)
     line.begin(pid)
-    return Child(pid, line, tape, gate_write, time.monotonic())
+    return Child(pid, line, tape, gate_write, values, time.monotonic())
 
 
 def _spawn_with(handed: list[int], command: list[str], environment: dict[str, str]) -> int:

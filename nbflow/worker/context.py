@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from nbflow.errors import CommandRefused, InternalError, nearest
+from nbflow.model import veil
 from nbflow.model.ids import Index, index_for_people
 from nbflow.model.triggered import Triggered, read_triggered
 
@@ -87,7 +88,7 @@ class Log:
         self._write("error", message, fields)
 
     def _write(self, level: str, message: object, fields: dict[str, Any]) -> None:
-        data: dict[str, Any] = {"level": level, "message": str(message)[:8192], "source": "step"}
+        data: dict[str, Any] = {"level": level, "message": veil.masked(str(message))[:8192], "source": "step"}
         self._port.record("log", data | ({"fields": fields} if fields else {}))
 
 
@@ -206,7 +207,7 @@ class Context:
         if now - self._progress_at < _PROGRESS_EVERY_S and done != total:
             return
         self._progress_at = now
-        self.port.record("progress", {"done": done, "total": total, "message": str(message)[:500]})
+        self.port.record("progress", {"done": done, "total": total, "message": veil.masked(str(message))[:500]})
 
     def track(self, items: Iterable[T], total: int | None = None, message: str = "") -> Iterator[T]:
         """The items, with progress told on the way."""

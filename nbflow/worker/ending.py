@@ -19,6 +19,7 @@ from nbflow.define.numbering import Numbers
 from nbflow.define.plan import Route
 from nbflow.define.signature import InvalidPayload
 from nbflow.errors import Canceled, DefinitionError, GiveUp, NbflowError
+from nbflow.model import veil
 from nbflow.model.codec import Codec
 from nbflow.model.definition import StepSpec, failed_topic, spread_topic, step_topic
 from nbflow.model.ids import index_for_people
@@ -128,9 +129,8 @@ class Attempt:
         """Names come before the emission they name, so that the tasks are made with them."""
         for subscriber in self.route.keyed_by.get(topic, ()):
             name = self.keys[subscriber]
-            ending.emit(
-                subscriber, "key", [(index, str(name(item))) for index, item in zip(indexes, items, strict=True)]
-            )
+            names = [veil.masked(str(name(item))) for item in items]
+            ending.emit(subscriber, "key", list(zip(indexes, names, strict=True)))
 
 
 def failure(error: BaseException, took_s: float, again: dict[str, Any] | None = None) -> Ending:
@@ -204,9 +204,9 @@ def _described(error: BaseException) -> tuple[str, str]:
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
         frames = frames.tb_next
     told = traceback.TracebackException(type(error), error, frames, compact=True)
-    text = "".join(told.format())
+    text = veil.masked("".join(told.format()))
     if len(text) > _MOST_TRACEBACK:
         text = text[: _MOST_TRACEBACK // 4] + "\n  …\n" + text[-_MOST_TRACEBACK * 3 // 4 :]
     own = isinstance(error, NbflowError)  # people know ours without the module it lies in
     last = f"{type(error).__name__}: {error}" if own else "".join(traceback.format_exception_only(error)).strip()
-    return last[:4000], text
+    return veil.masked(last)[:4000], text

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbflow.errors import Canceled, CommandRefused, PayloadError
-from nbflow.model.codec import Codec
+from nbflow.model import veil
+from nbflow.model.codec import Codec, refuse_secrets
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import Script, load_script
 from nbflow.store.wire import Wire
@@ -198,11 +199,14 @@ def no_number(key: str, text: str) -> CommandRefused:
 def state_text(key: str, value: Any) -> str:
     """The JSON that a value of the state is kept as."""
     try:
-        return json.dumps(value, allow_nan=False)
+        text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise PayloadError(
             f"The state {key!r} is no JSON value ({error}).", hint="Keep text, numbers, lists and dicts; emit the rest."
         ) from error
+    if veil.known:
+        refuse_secrets(json.dumps([key, value], ensure_ascii=False), f"state[{key!r}]")
+    return text
 
 
 def drawn(value: Any) -> Any:

@@ -20,6 +20,7 @@ from nbflow.store.wire import ReplyError, refusal
 from nbflow.worker.lifeline import die_with_gate, die_with_parent, keep_private
 from nbflow.worker.slots import Slots
 from nbflow.worker.tape import Tape
+from nbflow.worker.values import open_vault
 from nbflow.worker.worker import ALL_QUEUES, FlowWorker, rq_queue
 
 __all__ = ["main"]
@@ -56,7 +57,7 @@ def _import_ahead(names: list[str]) -> None:
 
 
 def main() -> int:
-    """`python -m nbflow.worker.process SLOTS_FD TAPE_FD GATE_FD`, by a supervisor; the rest comes by NBFLOW_*."""
+    """`python -m nbflow.worker.process SLOTS_FD TAPE_FD GATE_FD VALUES_FD`, by a supervisor; the rest by NBFLOW_*."""
     die_with_parent(int(os.environ.get("NBFLOW_WORKER_OF", os.getppid())))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_private(*map(int, sys.argv[1:]))
@@ -78,8 +79,7 @@ def _work(slots: Slots, tape: Tape, gate: int) -> int:
     served = os.environ.get("NBFLOW_QUEUES", "default").split(",")
     queues = [queue for queue in served if queue != ALL_QUEUES] or ["default"]
     secret = _secret(chosen)
-    for name in [name for name in os.environ if name.startswith("NBFLOW_")]:
-        del os.environ[name]  # user code must not find the secret
+    open_vault(int(sys.argv[4]))
     connection = Store(url, namespace).blocking()
     try:
         worker = FlowWorker(

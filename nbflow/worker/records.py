@@ -1,10 +1,13 @@
-"""What a record holds: strict JSON of bounded size, whatever a step hands over. Only standard library here."""
+"""What a record holds: strict JSON of bounded size, whatever a step hands over, and no value of a secret. Only standard
+library here."""
 
 from __future__ import annotations
 
 import json
 import math
 from typing import Any, cast
+
+from nbflow.model import veil
 
 __all__ = ["KINDS", "MAX_MESSAGE", "MAX_RECORD", "json_text", "record_text"]
 
@@ -42,7 +45,9 @@ def record_text(kind: str, data: dict[str, Any]) -> bytes:
     pair of surrogates that is none, "?". What is shortened says so: `cut` is the size that it would have had.
     """
     if kind == "artifact":  # encoded, bounded and strict already
-        return json_text(data | {"name": _text(data.get("name"))[:_NAME]})
+        return json_text(data | {"name": veil.masked(_text(data.get("name")))[:_NAME]})
+    if veil.known:
+        data = veil.masked_tree(_clean(data))  # before anything is cut, or half of a value would be left
     try:
         text = json_text(data) if _has_plain_names(data) else json_text(_clean(data))
     except (TypeError, ValueError, RecursionError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import rq
 
 from nbflow.errors import SecretMissing, UnknownRun
+from nbflow.model.secret import look_from_here
 from nbflow.model.signing import Signer
 from nbflow.settings import settings
 from nbflow.store.format import refuse_other_format
@@ -46,6 +47,7 @@ def execute() -> None:
         raise SecretMissing(
             "This worker has no secret to verify code with.", hint="Set NBFLOW_SECRET to the launcher's."
         )
+    look_from_here()
     keys = Keys(chosen.namespace)
     scripts = load_scripts(keys)
     wire = connect(chosen.redis_url)

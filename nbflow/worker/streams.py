@@ -10,6 +10,7 @@ import io
 import threading
 from typing import TYPE_CHECKING, Any
 
+from nbflow.model import veil
 from nbflow.worker.records import MAX_MESSAGE
 from nbflow.worker.tape import Tape
 
@@ -75,7 +76,7 @@ class Lines(io.TextIOBase):
         """Too long: what a carriage return wrote over goes; full messages of the rest are told, and no more is kept."""
         line = "".join(self._pieces)
         text = _shown(line)
-        whole = len(text) - len(text) % MAX_MESSAGE
+        whole = veil.safe_cut(text, len(text) - len(text) % MAX_MESSAGE)
         self._say(text[:whole])
         rest = text[whole:] + ("\r" if line.endswith("\r") else "")
         self._pieces, self._length = [rest], len(rest)
@@ -88,7 +89,7 @@ class Lines(io.TextIOBase):
                 self._say(line)
 
     def _say(self, line: str) -> None:
-        text = _shown(line)
+        text = veil.masked(_shown(line))
         for at in range(0, len(text), MAX_MESSAGE):
             message = text[at : at + MAX_MESSAGE]
             self._tape.record("log", {"level": self._level, "message": message, "source": self._source})

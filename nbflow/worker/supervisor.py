@@ -123,6 +123,7 @@ class Supervisor:
         self.overdue.discard(slot)
         self.stopped.discard(slot)
         with contextlib.suppress(ReplyError, OSError, ServerUnreachable):
+            child.learn_its_secrets()
             shipped = self.slots.shipped(slot)
             last_words(
                 self._tell, self.scripts["append"], self.keys, worker=child.name, tape=child.tape, shipped=shipped

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn, cast
 
+from nbflow.model import veil
 from nbflow.worker.records import KINDS, MAX_MESSAGE, record_text
 from nbflow.worker.slots import anonymous_file
 
@@ -92,13 +93,13 @@ def cut(raw: bytes, mark: bytes) -> tuple[list[Entry], int]:
     at = raw.find(mark)
     if at < 0:
         at = raw.find(RECORD, len(raw) - len(mark) + 1)
-    taken = raw if at < 0 else raw[:at]
+    taken = raw[: veil.safe_cut(raw, len(raw))] if at < 0 else raw[:at]
     return list(_line(taken, mark)), len(taken)
 
 
 def _line(line: bytes, mark: bytes) -> Iterator[Entry]:
     before, is_record, record = line.partition(mark)
-    plain = before.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2]
+    plain = veil.masked(before.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2])
     for at in range(0, len(plain), MAX_MESSAGE):
         yield _output(plain[at : at + MAX_MESSAGE])
     if is_record:
