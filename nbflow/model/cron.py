@@ -28,6 +28,7 @@ _NAMED = {
     "@annually": "0 0 1 1 *",
 }
 _LONGEST = 200
+_NO_MINUTE = 60
 _ANY_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -49,7 +50,7 @@ class Cron:
         zone = zone_of(self.tz)
         local = instant.astimezone(UTC if self.tz == "UTC" else zone)
         try:
-            for found in CronSim(_NAMED.get(self.expression.strip().lower(), self.expression), local):
+            for found in self._from(local):
                 if found.astimezone(UTC) > instant:  # an hour that comes twice is told from its beginning again
                     return found.astimezone(UTC)
         except CronSimError as error:
@@ -58,6 +59,14 @@ class Cron:
         except (OverflowError, ValueError):
             pass  # the calendar ends
         raise _no_cron(self.expression, "never fires")
+
+    def _from(self, local: datetime) -> CronSim:
+        """The occurrences after a local time. Of a single minute cronsim jumps to the next one by the clock, past half an
+        hour that comes twice (on Lord Howe Island); of several it looks at each minute. One that never is keeps it from
+        jumping."""
+        found = CronSim(_NAMED.get(self.expression.strip().lower(), self.expression), local)
+        found.minutes.add(_NO_MINUTE)
+        return found
 
     def _fits_other_months(self) -> bool:
         """Whether it is only that no such month has such a day: the 30th of February."""

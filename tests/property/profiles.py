@@ -7,7 +7,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-__all__ = ["examples"]
+__all__ = ["examples", "is_a_proof"]
 
 _TIMES = 100
 _WANTED = int(os.environ.get("NBFLOW_TEST_EXAMPLES", "0"))
@@ -23,3 +23,8 @@ def examples(usual: int) -> settings:
         max_examples=_WANTED or int(usual * max(1, times)),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
     )
+
+
+def is_a_proof() -> bool:
+    """Whether more is drawn than in a usual run. To be asked when the command line was read."""
+    return bool(_WANTED) or (settings.default is not None and settings.default.max_examples > 100)

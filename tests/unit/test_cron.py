@@ -63,6 +63,14 @@ def test_every_half_hour_goes_on_through_both():
             at = cron.after(at)
 
 
+def test_a_minute_of_every_hour_comes_twice_where_half_an_hour_does():
+    """On Lord Howe Island, where clocks are put back from 2:00 to 1:30."""
+    cron, at = Cron("30 * * * *", "Australia/Lord_Howe"), datetime(2026, 4, 4, 14, 0, tzinfo=UTC)
+    due = [at := cron.after(at) for _ in range(3)]
+    assert [one.strftime("%H:%M") for one in due] == ["14:30", "15:00", "16:00"]
+    assert cron.after(datetime(2026, 4, 4, 14, 59, tzinfo=UTC)) == due[1]
+
+
 def test_names_stand_for_expressions():
     assert Cron("@daily").after(datetime(2026, 1, 1, 5, tzinfo=UTC)) == datetime(2026, 1, 2, tzinfo=UTC)
 
