@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -83,7 +82,7 @@ def with_retention(spec: FlowSpec, usual: str) -> FlowSpec:
 
 def prunable(index: Index, older: Duration, *, flow: str | None = None, status: str | None = None) -> Iterator[RunRow]:
     """The runs that ended longer ago than that, the oldest end of each status first."""
-    before_ms = int((time.time() - seconds(older, "How old a run must be")) * 1000)
+    before_ms = index.now_ms() - int(seconds(older, "How old a run must be") * 1000)
     for which in ENDED if status is None else (status,):
         for row in index.ended_before(which, before_ms):
             if flow in (None, row.flow):

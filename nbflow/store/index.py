@@ -143,6 +143,12 @@ class Index:
             return True
         return stalled == (row.status == "running" and Obstacles(self._store).stalled(row.id) is not None)
 
+    def now_ms(self) -> int:
+        """What time it is by the server's clock, which alone counts."""
+        with translated(self._store.url):
+            seconds, microseconds = cast("tuple[int, int]", self._text.time())
+        return seconds * 1000 + microseconds // 1000
+
     def ended_before(self, status: str, before_ms: int) -> Iterator[RunRow]:
         """Runs of a status that ended before that time, the oldest first. They may be deleted while one goes through."""
         with translated(self._store.url):
