@@ -24,8 +24,9 @@ from typing import Any
 
 from nbflow.errors import InternalError
 from nbflow.store.keys import RQ, Keys
+from nbflow.store.link import linked
 
-__all__ = ["NAMES", "STOCK_JOB_DATA", "Script", "load_script", "load_scripts", "upload"]
+__all__ = ["NAMES", "STOCK_JOB_DATA", "Script", "load_script", "load_scripts", "sources", "upload"]
 
 NAMES = (
     *("launch", "settle", "claim", "adopt", "slice", "tick", "beat", "giveback", "cancel", "append", "state"),
@@ -68,22 +69,25 @@ def load_scripts(keys: Keys) -> dict[str, Script]:
 
 
 def load_script(name: str, keys: Keys) -> Script:
-    body = _read(name)
+    parts, body = sources(name)
     header = _header(body)
-    starred_keys = header["keys"]
     args = header["args"].split()
     rest = args.pop()[1:] if args and args[-1].startswith("*") else ""
-    text = "\n".join(
-        [
-            _shebang(name),
-            f"local P, RQ, QP, DATA = {_quoted(keys.namespace)}, {_quoted(RQ)}, {_quoted(keys.queue_prefix)}, {_quoted(STOCK_JOB_DATA)}",
-            *(_read(f"parts/{part}") for part in _parts(header["uses"])),
-            _locals(args, rest),
-            f"local {starred_keys[1:]} = KEYS" if starred_keys else "",
-            body,
-        ]
+    given = f"local {header['keys'][1:]} = KEYS" if header["keys"] else ""
+    constants = {"P": keys.namespace, "RQ": RQ, "QP": keys.queue_prefix, "DATA": STOCK_JOB_DATA}
+    text = linked(
+        _shebang(name),
+        {constant: _quoted(value) for constant, value in constants.items()},
+        parts,
+        "\n".join([_locals(args, rest), given, body]),
     )
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), tuple(args), rest)
+
+
+def sources(name: str) -> tuple[str, str]:
+    """The text of the parts that a script uses, and its own."""
+    body = _read(name)
+    return "\n".join(_read(f"parts/{part}") for part in _parts(_header(body)["uses"])), body
 
 
 def upload(call: Callable[..., Any], scripts: dict[str, Script]) -> None:

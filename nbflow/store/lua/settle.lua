@@ -19,12 +19,12 @@ local lim = p and p.lim and (call('HGET', RQ..':job:'..job, 'lim') or limits.tex
 local key = outcome == 'retry' and call('HGET', RQ..':job:'..job, 'key')
 if long == '1' then drop_records(job, lease, queue) end
 if lim then limits.free(job, lease, lim, outcome == 'declined') end
-local waits = p and p.after and outcome == 'completed' and hold_after(job, task, attempt, p.after, data, emits)
+local stays = p and p.after and outcome == 'completed' and hold_after(job, task, attempt, p.after, data, emits)
 if outcome == 'declined' then
-  waits = true
+  stays = true
   declined.settle(worker, job, call('HGET', rk, 'bundle'), {run, task, attempt, queue, lim}, data)
 end
-if not waits then
+if not stays then
   call('DEL', RQ..':job:'..job)
   call('SREM', P..':open:'..run, job)
   event(run, 'step.'..outcome, task, attempt, data)
@@ -33,7 +33,7 @@ if outcome == 'retry' then
   local ok, again = pcall(cjson.decode, data)
   if not ok then again = {nextAttempt = attempt + 1, delay = 0} end    -- nothing may raise here any more
   try_later(run, task, again.nextAttempt, queue, key, again.delay)
-elseif not waits then
+elseif not stays then
   apply(task, attempt, emits)
   count_out(step, p, task, outcome == 'failed' and data or nil)
 end

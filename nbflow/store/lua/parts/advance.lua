@@ -263,7 +263,7 @@ end
 
 -- Tasks first, then the next end: only then is it sure which was the first. What a script cannot do is left for a slice.
 local function take_over(queues)
-  local again, making, did = P..':again:'..run, P..':making:'..run, 0
+  local ends, making, did = P..':again:'..run, P..':making:'..run, 0
   if get('reusing') then return end
   while did < SLICE and not doomed and call('EXISTS', P..':left:'..run, P..':turns:'..run) == 0 do
     local s = call('LINDEX', making, 0)
@@ -271,7 +271,7 @@ local function take_over(queues)
     else
       if #asked > 0 then announce()                                    -- as where nothing is taken over: before anything else ends
       else
-        local task = call('ZPOPMIN', again)[1]
+        local task = call('ZPOPMIN', ends)[1]
         if not task then return end
         did = did + END_COSTS
         end_as_before(task)
@@ -280,7 +280,7 @@ local function take_over(queues)
       make_fresh(nil, queues)
     end
   end
-  if doomed or call('EXISTS', again, making) == 0 then return end
+  if doomed or call('EXISTS', ends, making) == 0 then return end
   set('reusing')
   call('RPUSH', P..':slices', run..' *reuse')
   wake(queue_of_run or plan_of('step:'..plan_of('steps')[1]).queue)    -- there may be nobody who looks

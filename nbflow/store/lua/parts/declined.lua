@@ -49,9 +49,9 @@ end
 -- The worker could not open the code of this task. data: {"lacks": why, "again": ms}, after which it may try again.
 function declined.settle(worker, job, bundle, f, data)                -- f: run task attempt queue lim
   local ok, told = pcall(cjson.decode, data)
-  local lacks, again = ok and tostring(told.lacks) or 'it cannot open the code', ok and tonumber(told.again) or 60000
+  local lacks, pause = ok and tostring(told.lacks) or 'it cannot open the code', ok and tonumber(told.again) or 60000
   local map = declined.by(worker)
-  map[bundle] = {string.format('%.0f', now_ms() + again), lacks}
+  map[bundle] = {string.format('%.0f', now_ms() + pause), lacks}
   call('HSET', P..':lacking', worker, cjson.encode(map))
   call('HSET', RQ..':job:'..job, 'status', 'queued', 'worker_name', '', 'enqueued_at', iso())
   call('HDEL', RQ..':job:'..job, 'out', 'nonce', 'lease')

@@ -5,7 +5,7 @@
 -- <p>:lines:<id> has the lines, and for each the job that was called, or ''. Called is the first of a line when there is room: it is put to
 -- the head of its queue, and stays first in line until somebody claims it. One call a line at a time keeps the order.
 -- The law: beside each line the limit is used up, or a call is out. So whatever gives room calls. (decision 0016)
-local limits = {}                                                     -- one table: a script may have 200 locals
+local limits = {}
 
 function limits.of(text)
   local list = {}

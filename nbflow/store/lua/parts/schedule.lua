@@ -1,6 +1,6 @@
 -- Schedules: <p>:schedules says when somebody has to look after which, <p>:schedule:<flow>:<name> what it is: its signed record, the next
 -- occurrence, and what became of the last. An occurrence is decided in the script that moves `next` on: so it counts once, whoever comes.
-local schedules = {paused = 'inf'}                                    -- paused: as a score, never. One local: a script has at most 200
+local schedules = {paused = 'inf'}                                    -- paused: as a score, never
 
 function schedules.schedule_key(flow, name) return P..':schedule:'..flow..':'..name end
 
