@@ -1,5 +1,5 @@
 """How many examples a property takes. In a usual run a few, and the same ones each time: it judges the change, not the
-day's luck. With `--hypothesis-profile=proof` a hundred times as many, drawn anew; `NBFLOW_TEST_EXAMPLES` names a number."""
+day's luck. With `--hypothesis-profile=proof` 20,000 of each, drawn anew; `NBFLOW_TEST_EXAMPLES` names a number."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from hypothesis import HealthCheck, settings
 
 __all__ = ["examples", "is_a_proof"]
 
-_TIMES = 100
+_USUAL, _PROOF = 100, 20_000
 _WANTED = int(os.environ.get("NBFLOW_TEST_EXAMPLES", "0"))
 settings.register_profile("usual", derandomize=not _WANTED, deadline=None)  # the machine is shared
-settings.register_profile("proof", derandomize=False, deadline=None, max_examples=100 * _TIMES)
+settings.register_profile("proof", derandomize=False, deadline=None, max_examples=_PROOF)
 settings.load_profile("usual")  # `--hypothesis-profile` is loaded after this
 
 
 def examples(usual: int) -> settings:
     """Settings of a property that takes so many examples in a usual run."""
-    times = settings.default.max_examples / 100 if settings.default is not None else 1
+    most = settings.default.max_examples if settings.default is not None else _USUAL
     return settings(
-        max_examples=_WANTED or int(usual * max(1, times)),
+        max_examples=_WANTED or (most if most > _USUAL else usual),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
     )
 
 
 def is_a_proof() -> bool:
     """Whether more is drawn than in a usual run. To be asked when the command line was read."""
-    return bool(_WANTED) or (settings.default is not None and settings.default.max_examples > 100)
+    return bool(_WANTED) or (settings.default is not None and settings.default.max_examples > _USUAL)
