@@ -58,6 +58,7 @@ class _Check:
             (rf"{self.space}:limit:([cr]):.+", self._limit),
             (rf"{self.space}:(lines|aside):([cr]:.+)", self._line),
             (rf"{self.space}:timers", self._timers),
+            (rf"{self.space}:stalls", self._stalls),
             (rf"{self.space}:artifact:(.+)", self._artifact),
             (r"rq:job:(.+)", self._job),
             (r"rq:(?:executions:(.+)|execution:(.+):\d+)", self._record_of_a_job),
@@ -206,6 +207,10 @@ class _Check:
             known = is_job or kind == "rate" or self._status(of) == "running"
             wrong += [] if known else [entry]
         return f"it names {wrong}" if wrong else ""
+
+    def _stalls(self, key: str) -> str:
+        gone = [run for run in self.text.zrange(key, 0, -1) if self._status(run) != "running"]
+        return f"it names {gone}" if gone else ""
 
     def _waits(self, key: str, topic: str) -> str:
         gone = [job for job in self.text.zrange(key, 0, -1) if not self.text.exists(self.keys.rq_job(job))]

@@ -68,11 +68,11 @@ def show(run: RunId, as_json: Json = False) -> None:
 
     with default() as nbflow:
         found = nbflow.run(run)
-        row, view, status = nbflow.index.run(found.id), found.view, found.status
+        row, view, status, stalled = nbflow.index.run(found.id), found.view, found.status, found.stalled
     if as_json:
-        document(run_record(row) | view_record(view, status))
+        document(run_record(row) | view_record(view, status) | {"stalled": stalled})
     else:
-        _show(row, view, status)
+        _show(row, view, f"{status}, and stalled: {stalled}" if stalled else status)
 
 
 def events(run: RunId, follow: Follow = False, as_json: JsonLines = False) -> None:

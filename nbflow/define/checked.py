@@ -29,6 +29,7 @@ __all__ = [
     "checked_rate",
     "checked_retention",
     "checked_retry",
+    "checked_stall",
     "checked_timeout",
     "delay_s",
     "first_line",
@@ -64,6 +65,13 @@ def checked_retention(retention: Duration | None) -> float | None:
     if retention is None or retention == "never":
         return None if retention is None else math.inf
     return seconds(retention, "The retention of a flow")
+
+
+def checked_stall(stall_after: Duration) -> float:
+    after = seconds(stall_after, "The stall_after of a flow")
+    if after <= 0:
+        raise DefinitionError("A run is not stalled at once.", hint="Give stall_after= a duration, such as '1m'.")
+    return after
 
 
 def checked_name(function: Callable[..., Any], name: str | None) -> str:

@@ -18,6 +18,7 @@ from nbflow.define.checked import (
     checked_flow,
     checked_queue,
     checked_retention,
+    checked_stall,
     result_name,
 )
 from nbflow.define.declaration import (
@@ -32,7 +33,7 @@ from nbflow.define.forms import Subscribes, Subscription, is_step_function
 from nbflow.define.graph import build_graph
 from nbflow.define.registry import FlowRecord, FlowSettings
 from nbflow.errors import DefinitionError, nearest
-from nbflow.model.definition import MAX_TASKS, FlowSpec
+from nbflow.model.definition import MAX_TASKS, STALL_AFTER_S, FlowSpec
 from nbflow.model.policy import Concurrency, Duration, seconds
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class FlowDefinition:
     A run ends as failed, and what is unfinished of it is canceled, at the first final failure of a step that nobody
     answers for with `on_failure="cancel"`, when it has taken longer than `deadline`, and when its maps have made more
     than `max_tasks` tasks. An ended run is kept for `retention`, or for ever with "never"; else as NBFLOW_RETENTION says.
-    `concurrency` bounds how many of its tasks run at once, over all runs.
+    `concurrency` bounds how many of its tasks run at once, over all runs. A run is stalled when no outstanding task of it
+    could go on for `stall_after` without somebody acting: an event says so, and another one when it goes on.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class FlowDefinition:
         max_tasks: int = MAX_TASKS,
         retention: Duration | None = None,
         concurrency: Concurrency | None = None,
+        stall_after: Duration = STALL_AFTER_S,
     ) -> None:
         self.name = checked_flow(name)
         self._input: FlowInput | None = None
@@ -81,6 +84,7 @@ class FlowDefinition:
                 checked_count("max_tasks", max_tasks),
                 checked_retention(retention),
                 checked_concurrency(f"flow {name!r}", concurrency),
+                checked_stall(stall_after),
             )
         )
         self._record.handle = self

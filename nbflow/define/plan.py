@@ -7,7 +7,7 @@ The table is a hash, read field by field, never whole:
     cycle:<i>  the steps of a cycle and how many steps outside feed it
     from:<s>   the steps before s
     entries leaves steps closed cycles   names of steps; topics that nobody emits; numbers of the cycles
-    limits     what ends a run before its time, and how long it is kept
+    limits     what ends a run before its time, when it is stalled, and how long it is kept
     kept       topics of which payloads or indexes are kept, for who removes a run
 
 The worker reads a `Route` of the same flow instead: which emissions of a step anybody wants.
@@ -156,8 +156,9 @@ def _kept(flow: FlowSpec, topics: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _limits(flow: FlowSpec) -> dict[str, Any]:
-    """What ends a run before its time, how long it is kept then, and how long the events are that it may look back for."""
-    limits: dict[str, Any] = {"tasks": flow.max_tasks}
+    """What ends a run before its time, when it is stalled, how long it is kept after its end, and how long the events are
+    that it may look back for."""
+    limits: dict[str, Any] = {"tasks": flow.max_tasks, "stall": max(1, round(flow.stall_after_s * 1000))}
     if flow.on_failure == "cancel":
         limits["cancel"] = 1
     if flow.retention_s is not None and math.isfinite(flow.retention_s):

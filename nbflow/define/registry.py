@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nbflow.define.forms import resolve
 from nbflow.define.graph import Wiring
 from nbflow.errors import DefinitionError, StepNameTaken, UnknownFlow, nearest
-from nbflow.model.definition import MAX_TASKS, FlowSpec, StepSpec
+from nbflow.model.definition import MAX_TASKS, STALL_AFTER_S, FlowSpec, StepSpec
 from nbflow.model.policy import Concurrency
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class FlowSettings:
     max_tasks: int = MAX_TASKS
     retention_s: float | None = None
     concurrency: Concurrency | None = None
+    stall_after_s: float = STALL_AFTER_S
 
 
 class FlowRecord:
@@ -165,6 +166,7 @@ class FlowRecord:
             retention_s=chosen.retention_s,
             max_tasks=chosen.max_tasks,
             concurrency=chosen.concurrency,
+            stall_after_s=chosen.stall_after_s,
         )
 
     def _refuse_other_cell(self, old: StepDeclaration, new: StepDeclaration) -> None:

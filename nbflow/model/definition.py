@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from nbflow.model.awaits import Await
 
 __all__ = [
+    "MAX_TASKS",
+    "STALL_AFTER_S",
     "FlowSpec",
     "Form",
     "StepSpec",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 MAX_TASKS = 1_000_000
+STALL_AFTER_S = 60.0
 _TOPIC = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*", re.ASCII)
 
 
@@ -105,7 +108,7 @@ class StepSpec:
 class FlowSpec:
     """A flow as the engine knows it. `steps` are in the order of their definition. `on_failure` is `continue` or `cancel`;
     passing `deadline_s` or `max_tasks` (tasks of mapped steps) ends a run as failed. An ended run is kept for `retention_s`
-    (infinity: for ever; None: as the settings say). At most `concurrency.n` of its tasks run at once, over all runs."""
+    (infinity: for ever; None: as the settings say). It is stalled when for `stall_after_s` no task of it could go on. At most `concurrency.n` of its tasks run at once, over all runs."""
 
     name: str
     steps: tuple[StepSpec, ...]
@@ -115,6 +118,7 @@ class FlowSpec:
     max_tasks: int = MAX_TASKS
     retention_s: float | None = None
     concurrency: Concurrency | None = None
+    stall_after_s: float = STALL_AFTER_S
 
     def step(self, name: str) -> StepSpec:
         return next(step for step in self.steps if step.name == name)

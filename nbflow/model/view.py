@@ -101,6 +101,8 @@ class View:
     topics: dict[str, int] = field(default_factory=dict[str, int])
     state: dict[str, Any] = field(default_factory=dict[str, Any])
     artifacts: dict[str, Any] = field(default_factory=dict[str, Any])
+    stalled: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Why nothing of it can go on without somebody acting: `cause` and `queue`; empty while something can."""
     events: int = 0
     last_id: str = "0-0"
 
@@ -149,6 +151,15 @@ def _end(view: View, event: Event, ms: int) -> None:
     view.status = ENDS[event.type]
     view.ended_ms = ms
     view.end = event.data
+    view.stalled = {}
+
+
+def _stalled(view: View, event: Event, ms: int) -> None:
+    view.stalled = event.data
+
+
+def _recovered(view: View, event: Event, ms: int) -> None:
+    view.stalled = {}
 
 
 def _queued(view: View, event: Event, ms: int) -> None:
@@ -244,6 +255,8 @@ _HANDLERS = {
     "flow.completed": _end,
     "flow.failed": _end,
     "flow.cancel": _end,
+    "flow.stalled": _stalled,
+    "flow.recovered": _recovered,
     "step.queued": _queued,
     "step.started": _started,
     "step.completed": _completed,

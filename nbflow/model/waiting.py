@@ -1,4 +1,5 @@
-"""Waits as readers see them: what a held task waits for, in a line for people, and which wait an answer is for."""
+"""Waits as readers see them: what a held task waits for, in a line for people, which wait an answer is for, and why nothing
+can start in a queue."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-__all__ = ["Question", "due_at", "waits_for"]
+__all__ = ["Question", "due_at", "stall_text", "waits_for"]
 
 _LONGEST = 300
 
@@ -21,6 +22,21 @@ class Question:
     attempt: int
     position: str
     has_form: bool = False
+
+
+def stall_text(cause: str, queue: str) -> str:
+    """Why nothing starts in a queue until somebody acts: the cause of a `flow.stalled` in words."""
+    match cause:
+        case "suspended":
+            return "RQ is suspended, and nothing starts (`rq resume` ends that)"
+        case "paused":
+            return f"the queue {queue!r} is paused (`nbflow queues resume {queue}` ends that)"
+        case "cannot_open":
+            return f"no worker of the queue {queue!r} can open its code"
+        case "no_worker":
+            return f"no live worker serves the queue {queue!r}"
+        case _:
+            return f"{cause} in the queue {queue!r}"
 
 
 def waits_for(told: Mapping[str, Any], since_ms: int) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from nbflow.model.definition import STALL_AFTER_S
+from nbflow.model.waiting import stall_text
 from nbflow.store.connect import translated
 from nbflow.store.keys import RQ, Keys
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Obstacle", "Obstacles", "clock"]
 
-STALL_AFTER_MS = 60_000
 SAMPLE = 500
 """So many outstanding tasks of a run are looked at."""
 STOPPED = ("suspended", "paused", "no_worker", "cannot_open")
@@ -58,30 +59,37 @@ class Obstacles:
         return None if score is None else int(score)
 
     def stalled(self, run: str) -> Obstacle | None:
-        """Why no outstanding task of a run can go on without somebody acting, for a minute or longer; None if one can. A
-        live lease, a wait, a retry to come, a used-up limit and a place in a served queue are no such reasons."""
+        """Why no outstanding task of a run can go on without somebody acting, for the flow's `stall_after` or longer; None
+        if one can. A live lease, a wait, a retry to come, a used-up limit and a place in a served queue are no such
+        reasons. (`parts/stalls.lua` decides the same where something ticks. This needs nobody.)"""
         with translated(self._url):
             last = self._text.xrevrange(self._keys.stream(run), count=1)
-            now_ms = self.now_ms()
-            if not last or now_ms - int(last[0][0].partition("-")[0]) < STALL_AFTER_MS:
+            free, plan, told = self._text.hmget(self._keys.run(run), "free", "plan", "stalled")
+            now_ms, after_ms = self.now_ms(), self._stall_after_ms(plan)
+            since_ms = max(int(free or 0), int(last[0][0].partition("-")[0]) if last else 0)
+            if told is None and (not last or now_ms - since_ms < after_ms):
                 return None
             found: Obstacle | None = None
             for job in sorted(self._text.srandmember(self._keys.open(run), SAMPLE)):
-                told = self._of_open(job, now_ms)
-                if told is None:
+                obstacle = self._of_open(job, now_ms, after_ms)
+                if obstacle is None:
                     return None
-                found = found or told
+                found = found or obstacle
             return found
 
-    def _of_open(self, job: str, now_ms: int) -> Obstacle | None:
+    def _stall_after_ms(self, plan: str | None) -> int:
+        limits: dict[str, Any] = json.loads(self._text.hget(self._keys.plan(plan or ""), "limits") or "{}")
+        return int(limits.get("stall", STALL_AFTER_S * 1000))
+
+    def _of_open(self, job: str, now_ms: int, after_ms: int) -> Obstacle | None:
         status, worker = self._text.hmget(self._keys.rq_job(job), "status", "worker_name")
         if status == "started":
             lease_ms = self.lease_ms(str(worker))
-            is_over = lease_ms is not None and now_ms - lease_ms > STALL_AFTER_MS
+            is_over = lease_ms is not None and now_ms - lease_ms > after_ms
             return Obstacle("lost", f"the worker {worker} is gone, and nobody attends to it") if is_over else None
         if status == "scheduled":
             due_ms = self.due_ms(f"retry {job}")
-            is_over = due_ms is not None and now_ms - due_ms > STALL_AFTER_MS
+            is_over = due_ms is not None and now_ms - due_ms > after_ms
             return Obstacle("overdue", "an attempt is overdue, and nobody attends to it") if is_over else None
         told = self.of_queued(job) if status == "queued" else None
         return told if told is not None and told.cause in STOPPED else None
@@ -99,20 +107,20 @@ class Obstacles:
             if stopped is not None:
                 return stopped
             if not workers:
-                return Obstacle("no_worker", f"no live worker serves the queue {queue!r}")
+                return Obstacle("no_worker", stall_text("no_worker", queue))
             lacks = self._lacks(workers, declined) if declined else {}
             if lacks and lacks.keys() == workers:
                 told = "; ".join(f"{worker}: {why}" for worker, why in sorted(lacks.items())[:SHOWN])
-                return Obstacle("cannot_open", f"no worker of the queue {queue!r} can open its code ({told})")
+                return Obstacle("cannot_open", f"{stall_text('cannot_open', queue)} ({told})")
             if line and status == "queued" and (used := self._used_up(line, str(lim))):
                 return used
             return self._place(job, queue, len(workers))
 
     def _stopped(self, queue: str) -> Obstacle | None:
         if self._text.exists(f"{RQ}:suspended"):
-            return Obstacle("suspended", "RQ is suspended, and nothing starts (`rq resume` ends that)")
+            return Obstacle("suspended", stall_text("suspended", queue))
         if self._text.sismember(self._keys.paused(), queue):
-            return Obstacle("paused", f"the queue {queue!r} is paused (`nbflow queues resume {queue}` ends that)")
+            return Obstacle("paused", stall_text("paused", queue))
         return None
 
     def _live_workers(self, queue: str) -> set[str]:

@@ -14,6 +14,7 @@ from typing import Any, cast, overload
 from nbflow.errors import CommandRefused, NbflowError, NotEnded, StepFailure, nearest
 from nbflow.model.events import BOUNDED_TYPES, Event
 from nbflow.model.view import View, reduce
+from nbflow.model.waiting import stall_text
 from nbflow.picture.flow_picture import FlowPicture, picture_of_run
 from nbflow.watch import frames
 from nbflow.watch.backend import EventLog, RunBackend
@@ -147,9 +148,12 @@ class ToldRun:
 
     @property
     def stalled(self) -> str | None:
-        """Why no outstanding task has been able to go on for a minute without somebody acting; None if one can."""
-        obstacles = self._log.obstacles
-        told = None if obstacles is None or self.view.ended else obstacles.stalled(self.id)
+        """Why no outstanding task has been able to go on for the flow's `stall_after` (a minute) without somebody acting;
+        None if one can. Of a run as it was, in a file for example: as its events tell it."""
+        obstacles, view = self._log.obstacles, self.view
+        if obstacles is None:
+            return stall_text(str(view.stalled.get("cause")), str(view.stalled.get("queue"))) if view.stalled else None
+        told = None if view.ended else obstacles.stalled(self.id)
         return told.text if told else None
 
     def reason(self, step: str | Callable[..., Any]) -> Reason:

@@ -1,26 +1,26 @@
-"""Stalled: for a minute no outstanding task could go on without somebody acting. What is not stalled is a line each."""
+"""Stalled, as readers see it without anybody who ticks: for a while no outstanding task could go on without somebody acting.
+What is not stalled is a line each."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from nbflow.model.definition import FlowSpec
-from nbflow.store import obstacles
 from nbflow.store.connect import Store
 from nbflow.store.index import Index
 from nbflow.store.obstacles import Obstacles
 from tests.graphs import flow, step
 from tests.machine import Claimed, Machine
+from tests.site import wait_until
 
 
 @pytest.fixture
-def store(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """A minute is over at once."""
-    monkeypatch.setattr(obstacles, "STALL_AFTER_MS", -1)
+def store(server: str) -> Iterator[Store]:
     store = Store(server)
     store.client.flushall()
     yield store
@@ -28,9 +28,16 @@ def store(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 def launched(store: Store, spec: FlowSpec | None = None, **options: Any) -> Machine:
-    machine = Machine(store, spec or flow(step("a")))
+    machine = Machine(store, replace(spec or flow(step("a")), stall_after_s=0.001))
     machine.launch("r1", **options)
     return machine
+
+
+def a_moment(store: Store) -> None:
+    """The while is over that this run takes for stalled."""
+    now_ms = Obstacles(store).now_ms
+    end = now_ms() + 2
+    wait_until(lambda: now_ms() > end)
 
 
 def lives(store: Store, machine: Machine, worker: str = "w") -> None:
@@ -40,6 +47,7 @@ def lives(store: Store, machine: Machine, worker: str = "w") -> None:
 
 
 def cause(store: Store) -> str | None:
+    a_moment(store)
     told = Obstacles(store).stalled("r1")
     listed = [row.id for row in Index(store).runs(stalled=True)]
     assert listed == (["r1"] if told else [])
@@ -114,9 +122,8 @@ def test_a_delayed_start_is_not_stalled(store: Store) -> None:
     assert Obstacles(store).stalled("r1") is None
 
 
-def test_within_a_minute_nothing_is_stalled(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(obstacles, "STALL_AFTER_MS", 60_000)
-    launched(store)
+def test_within_the_time_of_the_flow_nothing_is_stalled(store: Store) -> None:
+    Machine(store, flow(step("a"))).launch("r1")
     assert cause(store) is None
 
 

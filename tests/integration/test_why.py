@@ -275,3 +275,30 @@ def test_suspended_rq_is_named(site: Site, lonely: Flow) -> None:
     finally:
         stop.cancel()
         site.nbflow.store.client.delete("rq:suspended")
+
+
+def test_a_run_on_a_paused_queue_says_that_it_is_stalled_and_that_it_goes_on(site: Site, tmp_path: Path) -> None:
+    flow, gate = site.flow(stall_after=0.2), tmp_path / "gate"
+
+    @flow.entry
+    def wait(gate: Path) -> str:
+        import time
+
+        while not gate.exists():
+            time.sleep(0.01)
+        return "done"
+
+    site.nbflow.pause("default")
+    try:
+        run = flow.start(gate=gate)
+        wait_until(lambda: run.view.stalled, what=lambda: run.events["type"])
+        assert run.stalled == "the queue 'default' is paused (`nbflow queues resume default` ends that)"
+        assert run.id in list(site.nbflow.runs(flow.name, stalled=True)["id"])
+    finally:
+        site.nbflow.resume("default")
+    wait_until(lambda: "flow.recovered" in list(run.events["type"]), what=lambda: run.events["type"])
+    assert run.stalled is None
+    gate.touch()
+    assert run.wait(20, progress=False).result == "done"
+    told = [event.data for event in run.follow() if event.type in ("flow.stalled", "flow.recovered")]
+    assert told == [{"cause": "paused", "queue": "default"}] * 2

@@ -1,5 +1,5 @@
---! tick: what is due: attempts and runs whose delay is over begin, waits end or time out, runs that passed their deadline end, workers whose lease ran out (their machine died) are given back
---! uses: event job closing cancel awaits reuse advance begin giveback answers
+--! tick: what is due: attempts and runs whose delay is over begin, waits end or time out, runs that passed their deadline end, workers whose lease ran out (their machine died) are given back; runs that cannot go on are said to be stalled, and when they can again
+--! uses: event job closing cancel awaits reuse advance begin giveback answers stalls
 --! keys:
 --! args: *wants
 --! reply: {the workers given back, ms until the next is due or '', {{job, since, cron, time zone}, ...} occurrences to reckon, schedules that are due, as flow:name}
@@ -24,6 +24,7 @@ end
 for _, queue in ipairs(call('HKEYS', P..':prio')) do                   -- where somebody else has taken the head of the list
   if lift(queue) then wake(queue) end
 end
+look_at_runs(now)
 local due = call('ZRANGE', P..':timers', 0, 0, 'WITHSCORES')[2]
 local offers = wants[1] and call('ZRANGEBYSCORE', P..':schedules', '-inf', now, 'LIMIT', 0, OFFERS)
 for _, id in ipairs(offers or {}) do call('ZADD', P..':schedules', now + OFFER, id) end

@@ -25,6 +25,7 @@ local function close_run(new, kind, data)                             -- the end
   call('DEL', P..':meet:'..run, P..':left:'..run, P..':turns:'..run)
   if reuses then call('UNLINK', P..':reuse:'..run, P..':again:'..run, P..':making:'..run) end
   call('ZREM', P..':timers', 'deadline '..run, 'start '..run)
+  call('ZREM', P..':stalls', run)
   local kept_ms = (plan_of('limits') or {}).retention
   if kept_ms then call('ZADD', P..':retire', now + kept_ms, run) end
   if f[3] or f[4] then leave_line(f[3], f[4], f[5]) end
