@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import pytest
 
 from nbflow.store.wire import connect
+from tests.commands import command
 from tests.house.source import ROOT
 from tests.servers import RunningServer
 from tests.unit.test_cli_cells import notebook
@@ -64,9 +65,8 @@ class Here:
 
     def run(self, *words: str, code: int = 0) -> str:
         """What it prints; with a code other than 0, what it says on stderr."""
-        with self.popen(*words) as process:
-            out, err = process.communicate(timeout=40)
-        assert process.returncode == code, (words, process.returncode, out, err)
+        ended_with, out, err = command(words, self.directory, self.environment, 40)
+        assert ended_with == code, (words, ended_with, out, err)
         assert 'Traceback (most recent call last):\n  File "/' not in err or code == 1, err
         return err if code else out
 
