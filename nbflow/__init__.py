@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from nbflow.model.awaits import Schedule as Schedule
     from nbflow.model.awaits import Time as Time
     from nbflow.model.awaits import Webhook as Webhook
-    from nbflow.model.awaits import received as received
+    from nbflow.model.deliveries import Signed as Signed
+    from nbflow.model.matching import received as received
     from nbflow.model.policy import Concurrency as Concurrency
     from nbflow.model.policy import Rate as Rate
     from nbflow.model.policy import Retry as Retry
     from nbflow.model.secret import Secret as Secret
+    from nbflow.model.triggers import Trigger as Trigger
     from nbflow.notebook.extension import load_ipython_extension as load_ipython_extension
     from nbflow.notebook.extension import unload_ipython_extension as unload_ipython_extension
     from nbflow.views import emit as emit
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from nbflow.views import runs as runs
     from nbflow.views import schedules as schedules
     from nbflow.views import start_flow as start_flow
+    from nbflow.views import triggers as triggers
     from nbflow.views import workers as workers
     from nbflow.watch.run import Run as Run
     from nbflow.worker.context import Context as Context
@@ -66,8 +69,10 @@ _HOMES = {
     "Run": "nbflow.watch.run",
     "Schedule": "nbflow.model.awaits",
     "Secret": "nbflow.model.secret",
+    "Signed": "nbflow.model.deliveries",
     "StepFailure": "nbflow.errors",
     "Time": "nbflow.model.awaits",
+    "Trigger": "nbflow.model.triggers",
     "Webhook": "nbflow.model.awaits",
     "any_of": "nbflow.define.forms",
     "collect": "nbflow.define.forms",
@@ -82,12 +87,13 @@ _HOMES = {
     "load": "nbflow.views",
     "load_ipython_extension": "nbflow.notebook.extension",
     "queues": "nbflow.views",
-    "received": "nbflow.model.awaits",
+    "received": "nbflow.model.matching",
     "run": "nbflow.views",
     "runs": "nbflow.views",
     "schedules": "nbflow.views",
     "start_flow": "nbflow.views",
     "step": "nbflow.define.flow",
+    "triggers": "nbflow.views",
     "unload_ipython_extension": "nbflow.notebook.extension",
     "workers": "nbflow.views",
 }
@@ -108,8 +114,10 @@ __all__ = [
     "Run",
     "Schedule",
     "Secret",
+    "Signed",
     "StepFailure",
     "Time",
+    "Trigger",
     "Webhook",
     "__version__",
     "any_of",
@@ -131,6 +139,7 @@ __all__ = [
     "schedules",
     "start_flow",
     "step",
+    "triggers",
     "unload_ipython_extension",
     "workers",
 ]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import warnings
@@ -21,7 +22,7 @@ from nbflow.engine import awaits, control, deletion, queues
 from nbflow.engine.disabled import refuse_if_disabled
 from nbflow.engine.launch import Order, who
 from nbflow.engine.options import Options, refuse_late_start
-from nbflow.errors import CommandRefused, nearest
+from nbflow.errors import CommandRefused, NbflowError, nearest
 from nbflow.local.stack import StackStatus
 from nbflow.model.codec import Codec
 from nbflow.parts import Parts
@@ -138,8 +139,13 @@ class Nbflow(Parts):
 
     def emit(self, topic: str, payload: Any = None) -> int:
         """An event from outside of runs: it ends the wait of all tasks with a matching `OnEvent(topic)`, and is kept for
-        those that look back for it. How many it ended by now."""
-        return awaits.emit(self.store, topic, payload)
+        those that look back for it. It starts the flows that are on a trigger of its topic; what cannot be started here is left
+        to the workers. How many waits it ended by now."""
+        ended, event = awaits.emit(self.store, self.signer, topic, payload)
+        if event:
+            with contextlib.suppress(NbflowError):
+                self.subscribed.fire(event)
+        return ended
 
     def delete(self, run_id: str) -> None:
         """Delete a run that has ended, with what only it refers to; see `Run.delete`."""

@@ -12,6 +12,7 @@
     │   ├── UnknownRun           no run of that id
     │   ├── UnknownSecret        no secret of that name where the step runs
     │   ├── UnknownSchedule      no schedule of that name
+    │   ├── UnknownTrigger       no trigger of that name
     │   ├── KeyTaken             the key's run was started with another input
     │   ├── RunEnded             the run is over
     │   ├── AlreadyAnswered      the task waits for no answer (any more)
@@ -28,6 +29,7 @@
     │   ├── SecretMissing        a server that is not local, and no NBFLOW_SECRET
     │   ├── BundleUnsigned       code without a signature
     │   ├── SignatureMismatch    signed with another secret, or changed since
+    │   ├── DeliveryRefused      what a webhook was sent is not signed, not of now, or no JSON
     │   ├── PythonMismatch       pickled by another minor version of Python
     │   └── PackageMissing       the code needs a package that is not here
     └── InternalError        nbflow is wrong; please report it
@@ -53,6 +55,7 @@ __all__ = [
     "CaptureError",
     "CommandRefused",
     "DefinitionError",
+    "DeliveryRefused",
     "FlowShapeError",
     "FormatMismatch",
     "GiveUp",
@@ -78,6 +81,7 @@ __all__ = [
     "UnknownRun",
     "UnknownSchedule",
     "UnknownSecret",
+    "UnknownTrigger",
     "nearest",
 ]
 
@@ -182,6 +186,12 @@ class UnknownSchedule(CommandRefused):
     """The flow has no schedule of that name."""
 
     code = "unknown-schedule"
+
+
+class UnknownTrigger(CommandRefused):
+    """There is no trigger of that name, or it does not start that flow."""
+
+    code = "unknown-trigger"
 
 
 class KeyTaken(CommandRefused):
@@ -291,6 +301,12 @@ class SignatureMismatch(TrustError):
     """The signature was made with another secret, or what was signed has changed since."""
 
     code = "signature-mismatch"
+
+
+class DeliveryRefused(TrustError):
+    """What a webhook was sent is not signed with its secret, not of now, or no JSON. Nothing was started."""
+
+    code = "delivery-refused"
 
 
 class PythonMismatch(TrustError):

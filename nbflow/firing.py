@@ -1,7 +1,8 @@
 """The process that starts what is due: `python -m nbflow.firing`, by a supervisor, which is too light to know code, secrets
 and time zones.
 
-It reads lines of JSON: first the secrets, then what the server offers, schedules as `flow:name`. It ends when its input
+It reads lines of JSON: first the secrets, then what the server offers, schedules as `flow:name`, firings of triggers as
+`*id`. It ends when its input
 ends, and by itself after a while without work. Nothing is lost with it: what it did not decide is offered again.
 """
 
@@ -35,13 +36,29 @@ def main() -> int:
 
 
 def fire(nbflow: Nbflow, offers: list[str]) -> None:
-    """Decide these schedules. One that cannot be started is told, and hinders no other."""
+    """Decide these. One that cannot be started is told, and hinders no other."""
     for offer in offers:
+        if offer.startswith("*"):
+            _fire_event(nbflow, offer[1:])
+            continue
         flow, _, name = offer.partition(":")
         try:
             nbflow.planned.fire(flow, name)
         except NbflowError as error:
-            print(f"nbflow: schedule {name!r} of flow {flow!r}: {block(error)}", file=sys.stderr, flush=True)
+            _tell(f"schedule {name!r} of flow {flow!r}", error)
+
+
+def _fire_event(nbflow: Nbflow, event: str) -> None:
+    try:
+        for pulled in nbflow.subscribed.fire(event):
+            if pulled.error is not None:
+                _tell(f"trigger {pulled.trigger!r} of flow {pulled.flow!r}", pulled.error)
+    except NbflowError as error:
+        _tell(f"event {event[:8]}", error)
+
+
+def _tell(what: str, error: NbflowError) -> None:
+    print(f"nbflow: {what}: {block(error)}", file=sys.stderr, flush=True)
 
 
 def _lines(source: int) -> Iterator[str]:

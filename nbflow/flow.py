@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from random import Random
 
     from nbflow.model.policy import Duration
+    from nbflow.model.triggers import Trigger
     from nbflow.model.versions import Version
     from nbflow.scheduling import CatchUp, Overlap, Scheduled
     from nbflow.testing.trial import Trial
+    from nbflow.triggering import Subscribed
     from nbflow.watch.frames import DataFrame
 
 __all__ = ["Flow", "LaunchDisabled", "Start", "checked_options", "launches_disabled", "refuse_if_disabled"]
@@ -117,6 +119,25 @@ class Flow(FlowDefinition):
         return declare_here(
             app.default(), self, when, tz=tz, name=name, values=input, overlap=overlap, catch_up=catch_up
         )
+
+    def on(
+        self,
+        trigger: Trigger,
+        *,
+        input: Mapping[str, Any] | None = None,  # noqa: A002 - what it is called everywhere
+    ) -> Subscribed:
+        """Let a trigger start the newest published version: `flow.on(Trigger("paid", event="order.paid"))`. Nothing
+        published yet publishes the flow.
+
+        The payload is the input: a dict by name, of which what the flow does not take is left out; anything else is the one
+        value of a flow that takes one. With `input` it is these values, of which `received("order.id")` is a field of the
+        payload, and `received()` all of it. Declaring a trigger again under its name changes it, for all its flows, or
+        changes nothing.
+        """
+        from nbflow.triggering import subscribe_here  # noqa: PLC0415 - who has no triggers needs none of it
+
+        self._refuse_if_disabled()
+        return subscribe_here(app.default(), self, trigger, input)
 
     def test(self, *args: Any, secrets: Mapping[str, str] | None = None, **values: Any) -> Run:
         """Run it with this input in this process, to its end, without a server: packed, encoded and decided as by `start`,

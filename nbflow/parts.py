@@ -25,6 +25,7 @@ from nbflow.watch.follow import Follower
 
 if TYPE_CHECKING:
     from nbflow.engine.schedules import Schedules
+    from nbflow.engine.triggers import Triggers
     from nbflow.engine.versions import Versions
 
 __all__ = ["Parts"]
@@ -149,11 +150,18 @@ class Parts:
 
         return Schedules(self.store, self.signer, self.published, self._launcher, self.artifacts)
 
+    @cached_property
+    def subscribed(self) -> Triggers:
+        """The triggers, and the flows on them."""
+        from nbflow.engine.triggers import Triggers
+
+        return Triggers(self.store, self.signer, self.published, self._launcher, self.artifacts)
+
     def close(self) -> None:
         """Close the connections. The object connects again when it is used again."""
         for part in filter(None, [self.__dict__.pop(name, None) for name in ("_follower", "_store")]):
             part.close()
-        for name in ("artifacts", "index", "published", "planned", "_codecs", "_launcher"):
+        for name in ("artifacts", "index", "published", "planned", "subscribed", "_codecs", "_launcher"):
             self.__dict__.pop(name, None)
 
     def codec_for(self, run_id: str) -> Codec:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nbflow.model.policy import Duration
     from nbflow.watch.frames import DataFrame
 
-__all__ = ["emit", "flows", "load", "queues", "run", "runs", "schedules", "start_flow", "workers"]
+__all__ = ["emit", "flows", "load", "queues", "run", "runs", "schedules", "start_flow", "triggers", "workers"]
 
 
 def runs(
@@ -65,7 +65,8 @@ def load(path: str | Path) -> Run:
 
 def emit(topic: str, payload: Any = None) -> int:
     """An event from outside of runs: it ends the wait of all tasks with a matching `OnEvent(topic)`, and is kept for those
-    that look back for it. How many it ended by now."""
+    that look back for it. It starts the flows that are on a trigger of its topic. How many waits it ended by now."""
+    refuse_if_disabled(topic)
     return app.default().emit(topic, payload)
 
 
@@ -77,6 +78,11 @@ def flows() -> DataFrame:
 def schedules(flow: str | None = None) -> DataFrame:
     """The schedules of all flows, or of one: when they come next, and what became of them so far."""
     return frames.schedules(app.default().planned.all(flow))
+
+
+def triggers(flow: str | None = None) -> DataFrame:
+    """The triggers, a row for each flow that they start, and what became of them so far. Schedules have a list of their own."""
+    return frames.triggers(app.default().subscribed.all(flow))
 
 
 def queues() -> DataFrame:

@@ -54,6 +54,11 @@ class _Check:
             (rf"{self.space}:schedules", self._schedules),
             (rf"{self.space}:schedule:([^:]+):([^:]+)", self._schedule),
             (rf"{self.space}:uses:([^:]+)", self._uses),
+            (rf"{self.space}:triggers", self._triggers),
+            (rf"{self.space}:trigger:([^:]+)", self._trigger),
+            (rf"{self.space}:listens:(.+)", self._listens),
+            (rf"{self.space}:firings", self._firings),
+            (rf"{self.space}:firing:([^:]+)", self._firing),
             (rf"{self.space}:slices", self._slices),
             (rf"{self.space}:limit:([cr]):.+", self._limit),
             (rf"{self.space}:(lines|aside):([cr]:.+)", self._line),
@@ -138,10 +143,41 @@ class _Check:
         if not self.text.exists(self.keys.versions(flow)):
             return "the flow is not published"
         used = [one.split(" ") for one in self.text.smembers(key)]
-        lost = [
-            name for kind, name in used if kind == "schedule" and not self.text.exists(self.keys.schedule(flow, name))
-        ]
+        spelled = {"schedule": lambda name: self.keys.schedule(flow, name), "trigger": self.keys.trigger}
+        lost = [name for kind, name in used if not self.text.exists(spelled[kind](name))]
         return f"it names {lost}" if lost else ""
+
+    def _triggers(self, key: str) -> str:
+        lost = [name for name in self.text.smembers(key) if not self.text.exists(self.keys.trigger(name))]
+        return f"it names {lost}" if lost else ""
+
+    def _trigger(self, key: str, name: str) -> str:
+        """Law: what listens to its source for it are the flows that it names, and it is used by these."""
+        fields = self.text.hgetall(key)
+        flows = {field.partition(" ")[2] for field in fields if field.startswith("on ")}
+        listening = {
+            pair.split(" ")[1]
+            for pair in self.text.smembers(self.keys.listens(fields["source"]))
+            if pair.startswith(f"{name} ")
+        }
+        unused = [flow for flow in flows if not self.text.sismember(self.keys.uses(flow), f"trigger {name}")]
+        if not flows or not self.text.sismember(self.keys.triggers(), name):
+            return "nobody knows it"
+        return f"{flows} are on it, {listening} listen, {unused} do not know" if flows != listening or unused else ""
+
+    def _listens(self, key: str, source: str) -> str:
+        names = {pair.split(" ")[0] for pair in self.text.smembers(key)}
+        lost = [name for name in names if self.text.hget(self.keys.trigger(name), "source") != source]
+        return f"it names {lost}" if lost else ""
+
+    def _firings(self, key: str) -> str:
+        lost = [event for event in self.text.zrange(key, 0, -1) if not self.text.exists(self.keys.firing(event))]
+        return f"it names {lost}" if lost else ""
+
+    def _firing(self, key: str, event: str) -> str:
+        if self.text.hlen(key) <= 5:
+            return "nothing is left to start for it"
+        return "" if self.text.zscore(self.keys.firings(), event) is not None else "nobody looks after it"
 
     def _gone(self, key: str, run: str) -> str:
         return "" if self.text.sismember(f"{self.keys.namespace}:dying", run) else "nobody removes what is left of it"

@@ -40,7 +40,8 @@ def resolve(store: Store, task: str = "a", position: str = "before", data: Any =
 
 
 def emit(store: Store, topic: str, payload: Any, nonce: str = "e1") -> list[int]:
-    return store.run_script("emit", topic=topic, payload=json.dumps(payload), nonce=nonce)
+    """What it says of those that wait."""
+    return store.run_script("emit", topic=topic, payload=json.dumps(payload), nonce=nonce, sig="s")[:2]
 
 
 def tick(store: Store) -> list[Any]:

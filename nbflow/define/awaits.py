@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from nbflow.errors import DefinitionError
-from nbflow.model.awaits import Approval, Await, OnEvent, Received, Schedule, Time, Webhook
+from nbflow.model.awaits import Approval, Await, OnEvent, Schedule, Time, Webhook
 from nbflow.model.definition import StepSpec, is_topic_name
+from nbflow.model.matching import Received
 from nbflow.model.policy import Retry, seconds
 
 __all__ = ["answer_type", "checked_hold", "form_of", "hold_entry", "lookbacks"]

@@ -168,17 +168,18 @@ class FlowDefinition:
 
     def input_model(self) -> type[BaseModel]:
         """A pydantic model of the input: the parameters and defaults of the entries."""
-        return self._flow_input().model
+        return self.flow_input().model
 
     def bind_input(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The named values of a call `start(value)` or `start(folder=...)`; not validated yet."""
-        return self._flow_input().bind(args, kwargs)
+        return self.flow_input().bind(args, kwargs)
 
     def validate_input(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The input as the entries want it, defaults included. Raises InputInvalid, which names field and value."""
-        return self._flow_input().validate(values)
+        return self.flow_input().validate(values)
 
-    def _flow_input(self) -> FlowInput:
+    def flow_input(self) -> FlowInput:
+        """What it can be started with, as its entries say."""
         from nbflow.define.inputs import FlowInput  # noqa: PLC0415 - loads pydantic
 
         entries = {step.name: step.function for step in self.steps() if step.role == "entry"}

@@ -82,6 +82,10 @@ class FlowInput:
             raise InputInvalid(message, hint="Give it once, by position or by name.")
         return {name: args[0], **kwargs}
 
+    def known(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the values that the flow takes."""
+        return {name: value for name, value in values.items() if self._takes_all or name in self._fields}
+
     def validate(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values as the entries want them, with defaults that all entries share. Raises InputInvalid."""
         if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -26,6 +26,7 @@ from nbflow.model.codec import LARGEST_JSON, Codec
 from nbflow.model.ids import split_task, step_id
 from nbflow.model.runs import run_signature_parts
 from nbflow.model.signing import Signer
+from nbflow.model.triggers import Firing
 from nbflow.model.waiting import Question
 from nbflow.store.connect import Store, translated
 
@@ -81,15 +82,17 @@ def _hold_of(flow: LoadedFlow, run: str, question: Question) -> Await:
     return hold
 
 
-def emit(store: Store, topic: str, payload: Any) -> int:
-    """Tell all that wait for an event of this topic, and keep it for those who look back. How many it resolved by now."""
-    text = event_text(topic, payload)
-    resolved, more = store.run_script("emit", topic=topic, payload=text, nonce=uuid.uuid4().hex)
+def emit(store: Store, signer: Signer, topic: str, payload: Any) -> tuple[int, str]:
+    """Tell all that wait for an event of this topic, and keep it for those who look back. How many it resolved by now, and
+    its id if a trigger has flows to start for it."""
+    event = Firing(uuid.uuid4().hex, topic, event_text(topic, payload))
+    named = {"topic": topic, "payload": event.payload, "nonce": event.id, "sig": event.sign(signer)}
+    resolved, more, fired = store.run_script("emit", **named)
     with translated(store.url):
         for _ in range(EMIT_WITHOUT_WAITING if more else 0):
             if not store.run_script("slice"):
                 break
-    return int(resolved)
+    return int(resolved), event.id if fired else ""
 
 
 def event_text(topic: str, payload: Any) -> str:

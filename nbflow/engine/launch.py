@@ -97,13 +97,13 @@ class Launcher:
                 raise refused
         return runs
 
-    def fire(self, order: Order, codec: Codec, **more: Any) -> tuple[RunId, list[Any]]:
-        """Say `fire` with this order and the arguments that it takes beside: the run that would be, and the reply. If that
-        is not OK, nothing came of the run."""
+    def fire(self, order: Order, codec: Codec, script: str = "fire", **more: Any) -> tuple[RunId, list[Any]]:
+        """Say `fire` or `pull` with this order and the arguments that it takes beside: the run that would be, and the reply.
+        If that is not OK, nothing came of the run."""
         prepared = self._prepared(order, codec)
         try:
             self._own(prepared.run, prepared.staged)
-            reply: list[Any] = self._store.run_script("fire", *prepared.fields, **prepared.named, **more)
+            reply: list[Any] = self._store.run_script(script, *prepared.fields, **prepared.named, **more)
         except StoreError as error:
             if not isinstance(error, ServerUnreachable):
                 self._disown(prepared.run, prepared.staged)

@@ -28,7 +28,8 @@ def what_is_going_on(server: Asking, keys: Keys) -> str:
         return f"{strangers} connected"
     if running := int(server.call("ZCARD", keys.runs("running"))):
         return f"{running} running"
-    timers = int(server.call("ZCARD", keys.timers())) + int(server.call("ZCOUNT", keys.schedules(), "-inf", "(+inf"))
+    timers = int(server.call("ZCARD", keys.timers())) + int(server.call("ZCARD", keys.firings()))
+    timers += int(server.call("ZCOUNT", keys.schedules(), "-inf", "(+inf"))
     if timers:
         return f"{timers} scheduled"
     queued = sum(int(server.call("LLEN", queue)) for queue in server.call("SMEMBERS", f"{RQ}:queues"))

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 from nbflow.errors import DefinitionError, nearest
 from nbflow.model.cron import Cron
 from nbflow.model.definition import is_topic_name
+from nbflow.model.matching import Received, checked_match, received
 from nbflow.model.policy import Duration, seconds
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
 
 OnTimeout = Literal["fail", "continue", "retry"]
 LONGEST_LOOKBACK_S = 86_400.0
-_EXACT = 2**53
 _ACTIONS = ("fail", "continue", "retry")
 
 
@@ -88,19 +88,6 @@ class Schedule(Await):
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """In a match: the value of a dotted field of what the task itself receives."""
-
-    field: str
-
-
-def received(field: str) -> Received:
-    """The value of a dotted field of what the step receives (of several payloads the first; of an entry, the input), in a
-    match: `OnEvent("order.paid", match={"order": received("id")})`."""
-    return Received(_checked_field(field))
-
-
-@dataclass(frozen=True, slots=True)
 class OnEvent(Await):
     """Until somebody says `nbflow.emit(topic, payload)`, with a payload in which the dotted fields of `match` have these
     values (or that of `received(field)`). An event counts that is not older than `lookback` (at most 24 hours) when the
@@ -117,7 +104,7 @@ class OnEvent(Await):
         if not is_event_topic(self.topic):
             message = f"OnEvent({self.topic!r}) names no topic."
             raise DefinitionError(message, hint="Use dotted words of letters, digits, '_' and '-': 'order.paid'.")
-        object.__setattr__(self, "matches", _checked_match(self.match))
+        object.__setattr__(self, "matches", checked_match(self.match, "OnEvent"))
         object.__setattr__(self, "match", None)  # a dict cannot be hashed, and can be changed
         if seconds(self.lookback, "OnEvent(lookback=…)") > LONGEST_LOOKBACK_S:
             message = f"OnEvent(lookback={self.lookback!r}) is more than 24 hours, which no topic is kept."
@@ -155,28 +142,3 @@ class Approval(Await):
 def is_event_topic(topic: object) -> bool:
     """Whether an event may have this topic."""
     return isinstance(topic, str) and is_topic_name(topic) and len(topic) <= 200
-
-
-def _checked_match(match: object) -> tuple[tuple[str, Any], ...]:
-    if match is None:
-        return ()
-    if not isinstance(match, Mapping):
-        raise DefinitionError(f"OnEvent(match={match!r}) is no dict.", hint="Write match={'order.id': 7}.")
-    pairs = cast("Mapping[str, Any]", match)
-    return tuple((_checked_field(name), _checked_value(name, value)) for name, value in pairs.items())
-
-
-def _checked_field(name: object) -> str:
-    if not isinstance(name, str) or not name or not all(name.split(".")):
-        raise DefinitionError(f"{name!r} is no dotted field of a payload.", hint="Write it as 'order.id'.")
-    return name
-
-
-def _checked_value(name: str, value: Any) -> Any:
-    """A value that a script compares as exactly as Python does."""
-    is_plain = value is None or isinstance(value, str | bool | Received)
-    is_number = isinstance(value, int | float) and value == value and abs(value) <= _EXACT  # noqa: PLR0124 - NaN
-    if not is_plain and not is_number:
-        message = f"OnEvent(match={{{name!r}: {value!r}}}) cannot be compared."
-        raise DefinitionError(message, hint="Match text, numbers up to 2**53, true, false, None, or received('field').")
-    return value

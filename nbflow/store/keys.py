@@ -112,6 +112,24 @@ class Keys:
     def schedule(self, flow: str, name: str) -> str:
         return f"{self.namespace}:schedule:{flow}:{name}"
 
+    def triggers(self) -> str:
+        """The names of the triggers."""
+        return f"{self.namespace}:triggers"
+
+    def trigger(self, name: str) -> str:
+        return f"{self.namespace}:trigger:{name}"
+
+    def listens(self, source: str) -> str:
+        """Which triggers listen to a topic, or to themselves (`@name`), each with a flow that it starts."""
+        return f"{self.namespace}:listens:{source}"
+
+    def firings(self) -> str:
+        """Events that have flows to start still, by when somebody has to look after them."""
+        return f"{self.namespace}:firings"
+
+    def firing(self, event: str) -> str:
+        return f"{self.namespace}:firing:{event}"
+
     def uses(self, flow: str) -> str:
         """The schedules and triggers that start a flow."""
         return f"{self.namespace}:uses:{flow}"

@@ -32,12 +32,16 @@ NAMES = (
     *("launch", "settle", "claim", "adopt", "slice", "tick", "beat", "giveback", "cancel", "append", "state"),
     *("own", "upload", "stage", "delete", "retire", "swept", "publish", "unpublish", "resolve", "emit", "reckon"),
     *("schedule", "unschedule", "suspend", "fire", "miss"),
+    *("trigger", "untrigger", "mute", "trip", "pull", "drop"),
 )
 _LUA = Path(__file__).parent / "lua"
 _HEADER = re.compile(r"^--! (\w+):[ \t]*(.*)$", re.MULTILINE)
 
 _TAKEN_WHEN_FULL = frozenset(
-    ("beat", "cancel", "delete", "giveback", "retire", "suspend", "swept", "tick", "unpublish", "unschedule")
+    (
+        *("beat", "cancel", "delete", "drop", "giveback", "mute", "retire", "suspend", "swept", "tick"),
+        *("unpublish", "unschedule", "untrigger"),
+    )
 )
 """What keeps a lease, gives back or ends something: a server without memory left takes it still."""
 

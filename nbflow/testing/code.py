@@ -42,12 +42,13 @@ _SECRET = b"of runs in process"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One run to do: its id, and its input as text, signed."""
+    """One run to do: its id, and its input as text, signed; `trigger` is what started it, as JSON."""
 
     run: str
     text: str
     digest: str
     signature: str
+    trigger: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -96,19 +97,20 @@ class Code:
         """What the code finds when it imports; opens the bundle."""
         return self.executor.world(self.job(Order("", "", "", ""), Execution(Task("")), None, ()))
 
-    def order(self, run: str, values: Mapping[str, Any]) -> Order:
+    def order(self, run: str, values: Mapping[str, Any], trigger: str = "") -> Order:
         """The run with this input, which is validated already. PayloadError if it cannot travel."""
         text = self.codec.encode(dict(values), name="input")
         digest = hashlib.sha256(text.encode()).hexdigest()
         parts = run_signature_parts(
             run, self.spec.name, plan=self.plan.digest, bundle=self.bundle.digest, input_digest=digest, queue=""
         )
-        return Order(run, text, digest, self._signer.sign(*parts))
+        return Order(run, text, digest, self._signer.sign(*parts), trigger)
 
     def start(self, order: Order) -> dict[str, Any]:
         """What `flow.start` tells."""
         told = {"bundle": self.bundle.digest, "fingerprints": self.bundle.fingerprints, "graph": self._picture}
-        return {"input": json.loads(order.text), **told, "by": _who()}
+        trigger = {"trigger": json.loads(order.trigger)} if order.trigger else {}
+        return {"input": json.loads(order.text), **told, "by": _who(), **trigger}
 
     def begin(self, decisions: Decisions) -> None:
         """Executions read from this run from now on."""

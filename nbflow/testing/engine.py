@@ -144,7 +144,7 @@ class Engine:
         executor, key = self._code.executor, self._keys.get(str(execution.task))
         job = self._code.job(self._order, execution, key, payloads)
         line = self._takeover.line or self._order.run
-        port = TaskPort(job, self._record, self._state, executor, self._order.text.encode(), line=line)
+        port = TaskPort(job, self._record, self._state, executor, self._order, line=line)
         with self._output.of(port):
             ending = executor.execute(job, port, self._limit)
         port.is_over = True

@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Any, Protocol, cast
 
 from nbflow.errors import Canceled
+from nbflow.testing.code import Order
 from nbflow.testing.record import Record
 from nbflow.worker.capture import Records
 from nbflow.worker.context import StepTimeout
@@ -36,9 +37,9 @@ class TaskPort:
     """The `Port` of one execution. From a thread that outlives it nothing counts any more."""
 
     def __init__(
-        self, job: Job, record: Record, state: dict[str, str], executor: Executor, text: bytes, *, line: str
+        self, job: Job, record: Record, state: dict[str, str], executor: Executor, order: Order, *, line: str
     ) -> None:
-        self._job, self._record, self._state, self._executor, self._input = job, record, state, executor, text
+        self._job, self._record, self._state, self._executor, self._order = job, record, state, executor, order
         self._line = line
         self._lock = threading.RLock()
         self.is_over = False
@@ -48,10 +49,10 @@ class TaskPort:
             self._add(kind, json.loads(record_text(kind, data)))
 
     def read_input(self) -> Any:
-        return self._executor.input(self._job, self._input)
+        return self._executor.input(self._job, self._order.text.encode())
 
     def read_trigger(self) -> str:
-        return ""  # a run in process is started by hand
+        return self._order.trigger
 
     def read_state(self, key: str | None) -> dict[str, Any]:
         with self._lock:

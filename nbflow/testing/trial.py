@@ -18,15 +18,19 @@ from functools import partial
 from typing import Any, Literal
 
 from nbflow.define.flow import FlowDefinition
+from nbflow.define.payloads import input_of, mapped
 from nbflow.engine.again import How, Origin, new_code, take
 from nbflow.engine.awaits import event_text
 from nbflow.engine.launch import Order as Launched
-from nbflow.errors import DefinitionError, nearest
+from nbflow.errors import CommandRefused, DefinitionError, nearest
 from nbflow.model.artifacts import MemoryArtifacts
+from nbflow.model.codec import Codec
 from nbflow.model.history import history
 from nbflow.model.ids import new_run_id, split_task
 from nbflow.model.policy import Duration, seconds
 from nbflow.model.secret import checked_values, given
+from nbflow.model.triggered import Triggered
+from nbflow.model.triggers import Firing, Trigger
 from nbflow.testing.chance import Chance, Crash
 from nbflow.testing.clock import BEGINNING, Clock
 from nbflow.testing.code import Code, Order
@@ -107,6 +111,26 @@ class Trial:
         """Run it with this input, to its end. The handle is that of every run."""
         return self._run(self._seed, _run_id(self._flow.name, self._seed), self._flow.bind_input(args, values))
 
+    def fire(
+        self,
+        source: Trigger | Triggered,
+        payload: Any = None,
+        *,
+        input: Mapping[str, Any] | None = None,  # noqa: A002 - what it is called everywhere
+    ) -> Run:
+        """Run it as a trigger starts it when this payload comes, with the `input` that `flow.on(...)` was given; or as
+        something else started it: `fire(Triggered("schedule", "nightly", scheduled_at=...), {"folder": "data"})`.
+        CommandRefused if the payload does not match."""
+        event = Firing(_run_id(self._flow.name, 0), "", event_text("by.hand", payload), at_ms=Clock(self._start).now_ms)
+        if isinstance(source, Trigger) and not source.wants(event.tree):
+            message = f"The payload does not match trigger {source.name!r}, so it starts nothing."
+            raise CommandRefused(message, hint="Give one with the values of its match.")
+        told = event.triggered(source) if isinstance(source, Trigger) else source
+        taken = self._flow.flow_input()
+        how = None if input is None else mapped(self._flow.name, input, taken)
+        given = input_of(how, Codec().decode(event.payload.encode()), taken)
+        return self._run(self._seed, _run_id(self._flow.name, self._seed), given, told.text)
+
     def interleavings(self, number: int = 1000, /, *args: Any, **values: Any) -> Run:
         """Run it with the seeds 0, 1, … and give the last. AssertionError names the first seed with which it ends
         otherwise than with 0: with another status, or another result."""
@@ -132,9 +156,9 @@ class Trial:
             self._made = Code(self._flow, self._replaced, self._artifacts)
         return self._made
 
-    def _run(self, seed: int | random.Random | None, run_id: str, given: dict[str, Any]) -> Run:
+    def _run(self, seed: int | random.Random | None, run_id: str, given: dict[str, Any], trigger: str = "") -> Run:
         code = self._code
-        order = code.order(run_id, self._flow.validate_input(given))
+        order = code.order(run_id, self._flow.validate_input(given), trigger)
         return self._do(code, order, seed, Clock(self._start), Takeover())
 
     def _do(self, code: Code, order: Order, seed: int | random.Random | None, clock: Clock, takeover: Takeover) -> Run:

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-from nbflow.model.awaits import Await, OnEvent, Received, Schedule, Time
+from nbflow.model.awaits import Await, OnEvent, Schedule, Time
+from nbflow.model.matching import fits
 from nbflow.model.policy import Retry, seconds
 from nbflow.testing.code import Execution
 from nbflow.testing.decisions import Task
 
-__all__ = ["Alarm", "Answers", "Wait", "Waits", "delay_after_timeout_ms", "fits"]
+__all__ = ["Alarm", "Answers", "Wait", "Waits", "delay_after_timeout_ms"]
 
 KEPT = 500
 """So many events of a topic are kept, as in `parts/awaits.lua`."""
@@ -77,7 +78,9 @@ class Waits:
             return None
         from_ms = now_ms - round(seconds(hold.lookback) * 1000)
         kept = [(ms, payload) for ms, topic, payload in self._log if topic == hold.topic][-KEPT:]
-        return next(((payload,) for ms, payload in kept if ms >= from_ms and fits(hold, payload, wait.received)), None)
+        return next(
+            ((payload,) for ms, payload in kept if ms >= from_ms and fits(hold.matches, payload, wait.received)), None
+        )
 
     def add(self, wait: Wait, now_ms: int, names: Sequence[str]) -> list[tuple[int, Alarm]]:
         """It waits from now on. What will happen to it, and when."""
@@ -105,7 +108,9 @@ class Waits:
         return [
             wait
             for wait in self.waiting.values()
-            if isinstance(wait.hold, OnEvent) and wait.hold.topic == topic and fits(wait.hold, payload, wait.received)
+            if isinstance(wait.hold, OnEvent)
+            and wait.hold.topic == topic
+            and fits(wait.hold.matches, payload, wait.received)
         ]
 
 
@@ -114,27 +119,6 @@ def due_of(hold: Await, now_ms: int) -> int | None:
     if isinstance(hold, Time):
         return now_ms + round(seconds(hold.duration) * 1000)
     return hold.occurrences.after_ms(now_ms) if isinstance(hold, Schedule) else None
-
-
-def fits(hold: OnEvent, payload: Any, received: Any) -> bool:
-    """Whether an event's payload has the values of the match in its fields."""
-    for name, wanted in hold.matches:
-        value = _in(received, wanted.field) if isinstance(wanted, Received) else (wanted,)
-        found = _in(payload, name)
-        if not found or not value or isinstance(found[0], dict | list):
-            return False
-        if isinstance(found[0], bool) is not isinstance(value[0], bool) or found[0] != value[0]:
-            return False
-    return True
-
-
-def _in(value: Any, path: str) -> tuple[Any] | tuple[()]:
-    """The value of a dotted field, if there is one."""
-    for part in path.split("."):
-        if not isinstance(value, dict) or part not in value:
-            return ()
-        value = cast("dict[str, Any]", value)[part]
-    return (value,)
 
 
 def delay_after_timeout_ms(policy: Retry | None, attempt: int) -> int | None:

@@ -7,6 +7,7 @@ works on an empty one. Texts are `string`, whole numbers that can be missing `In
 # pyright: reportMissingTypeStubs=false
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from nbflow.model.schedules import Planned
+    from nbflow.model.triggers import Triggering
     from nbflow.model.versions import Version
     from nbflow.model.view import AttemptView, TaskView, View
     from nbflow.store.index import FlowRow, QueueRow, RunRow, WorkerRow
@@ -42,6 +44,7 @@ __all__ = [
     "schedules",
     "table",
     "tasks",
+    "triggers",
     "versions",
     "why",
     "workers",
@@ -158,6 +161,11 @@ def why(found: Iterable[Reason]) -> DataFrame:
 def schedules(planned: Iterable[Planned]) -> DataFrame:
     """Schedules, with what became of them so far."""
     return table("schedules", map(_schedule_row, planned))
+
+
+def triggers(found: Iterable[Triggering]) -> DataFrame:
+    """Triggers, a row for each flow that they start."""
+    return table("triggers", itertools.chain.from_iterable(map(_trigger_rows, found)))
 
 
 def versions(found: Iterable[Version]) -> DataFrame:
@@ -288,6 +296,15 @@ def _schedule_row(row: Planned) -> Row:
     times = None if row.is_paused else row.next_ms, row.is_paused, row.last_ms, row.last_run or None
     counts = row.started, row.skipped, row.missed
     return schedule.flow, schedule.name, *schedule.told, *times, schedule.overlap, schedule.catch_up, *counts
+
+
+def _trigger_rows(row: Triggering) -> Iterable[Row]:
+    trigger = row.trigger
+    secret = None if trigger.webhook is None else trigger.webhook.secret_name
+    told = trigger.name, trigger.kind, trigger.event, dict(trigger.matches), trigger.key, secret, row.is_paused
+    for one in row.listeners:
+        last = one.subscription.flow, one.last_ms, one.last_run or None
+        yield *told, *last, one.started, one.repeated, one.failed, row.ignored, one.error or None
 
 
 def _version_row(version: Version) -> Row:

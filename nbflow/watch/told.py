@@ -13,6 +13,7 @@ from typing import Any, cast, overload
 
 from nbflow.errors import CommandRefused, NbflowError, NotEnded, StepFailure, nearest
 from nbflow.model.events import BOUNDED_TYPES, Event
+from nbflow.model.triggered import Triggered, triggered_of
 from nbflow.model.view import View, reduce
 from nbflow.model.waiting import stall_text
 from nbflow.picture.flow_picture import FlowPicture, picture_of_run
@@ -55,6 +56,12 @@ class ToldRun:
     def version(self) -> int | None:
         """The number of the published version that it runs; None for code that was at hand."""
         return self.view.start.get("version")
+
+    @property
+    def trigger(self) -> Triggered | None:
+        """What started it, as its events tell it; None if somebody did so with `flow.start`."""
+        told = self.view.start.get("trigger")
+        return triggered_of(told) if told else None
 
     @property
     def view(self) -> View:

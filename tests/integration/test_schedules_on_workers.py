@@ -1,10 +1,11 @@
-"""Schedules with real supervisors and workers: nobody but them fires. The clock is moved by moving what is due."""
+"""Schedules and triggers with real supervisors and workers: nobody but them fires. The clock is moved by moving what is due."""
 
 from __future__ import annotations
 
 import itertools
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from nbflow import Context, Flow
+from nbflow import Context, Flow, Trigger
 from nbflow.app import current_default, use
 from nbflow.model.timetable import Every
 from nbflow.scheduling import Scheduled
@@ -137,6 +138,19 @@ def test_a_trigger_that_was_changed_in_the_server_fails_the_step(site: Site):
         workers.stop()
     assert run.status == "failed"
     assert "is not what was signed" in str(run.error)
+
+
+def test_what_fired_and_was_left_is_started_by_whoever_watches(site: Site):
+    """As if who emitted had died right after it."""
+    flow = works(site.flow())
+    topic, text, event = f"{flow.name}.paid", '{"n":7,"more":1}', uuid.uuid4().hex
+    on = flow.on(Trigger("paid." + flow.name, event=topic))
+    store, sig = site.nbflow.store, site.nbflow.signer.sign("event", event, topic, text, "")
+    assert store.run_script("emit", topic=topic, payload=text, nonce=event, sig=sig) == [0, 0, 1]
+    store.client.zadd(store.keys.firings(), {event: 0})  # ten seconds later
+    run = wait_until(lambda: on.last)
+    assert run.wait(20).result == (7, "event", on.name, None)
+    on.remove()
 
 
 def herald_of(workers: Workers) -> psutil.Process | None:

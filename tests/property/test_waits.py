@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbflow.model.awaits import Approval, OnEvent
+from nbflow.model.matching import fits
 from nbflow.store.connect import Store
-from nbflow.testing.waits import fits
 from tests.leaks import leaks
 from tests.property.profiles import examples
 from tests.waits import emit, held, held_after, pass_time, resolve, started, tick
@@ -30,7 +30,7 @@ def test_a_match_compares_the_same_in_the_script(valkey_store: Store, match: dic
     valkey_store.client.flushall()
     hold = OnEvent("t", match=match)
     started(valkey_store, held(hold))
-    assert emit(valkey_store, "t", payload)[0] == fits(hold, json.loads(json.dumps(payload)), None)
+    assert emit(valkey_store, "t", payload)[0] == fits(hold.matches, json.loads(json.dumps(payload)))
 
 
 @examples(60)

@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from nbflow.model.deliveries import Signed
 from nbflow.model.events import Event
 from nbflow.model.schedules import Planned, Schedule
+from nbflow.model.triggers import Listener, Subscription, Trigger, Triggering
 from nbflow.model.versions import Version
 from nbflow.model.view import View, reduce
 from nbflow.store.index import FlowRow, QueueRow, RunRow, WorkerRow
@@ -74,6 +76,16 @@ def _view(log: list[Event]) -> View:
 
 PLANNED = Planned(Schedule("etl", "daily", {"cron": "@daily", "tz": "UTC"}), "1", T, False, None, "", 0, 0, 0)
 
+TRIGGER = Triggering(
+    Trigger("shop", webhook=Signed("SHOP"), match={"a": 1}, key="b"),
+    False,
+    2,
+    (
+        Listener(Subscription("shop", "etl"), 1, 2, 3, T, "r1", ""),
+        Listener(Subscription("shop", "x"), 0, 0, 0, None, "", "e"),
+    ),
+)
+
 VERSION = Version("etl", 3, "p", "b", {"parse": "f"}, {}, {}, "again", T, {"user": "ann", "host": "pc"}, 1)
 
 WORKER = WorkerRow(
@@ -106,6 +118,7 @@ MAKERS: dict[str, tuple[Callable[[Any], pd.DataFrame], Any, Any]] = {
     "why": (frames.why, [], [Reason("parse", "parse[7]", "queued", "paused", "the queue 'gpu' is paused")]),
     "queues": (frames.queues, [], [QueueRow("default", 3, 1, 2)]),
     "schedules": (frames.schedules, [], [PLANNED]),
+    "triggers": (frames.triggers, [], [TRIGGER]),
     "versions": (frames.versions, [], [VERSION]),
     "workers": (frames.workers, [], [WORKER]),
     "plan": (frames.plan, [], [PlanRow("parse[7]", "parse", "7", "run", "failed", ("load",))]),

@@ -2,8 +2,9 @@
 --! uses: event job closing cancel awaits reuse advance begin giveback answers stalls
 --! keys:
 --! args: *wants
---! reply: {the workers given back, ms until the next is due or '', {{job, since, cron, time zone}, ...} occurrences to reckon, schedules that are due, as flow:name}
--- Schedules are offered to who wants them ('schedules'), and again after OFFER to whoever asks then, unless they were decided (see fire).
+--! reply: {the workers given back, ms until the next is due or '', {{job, since, cron, time zone}, ...} occurrences to reckon, what is to be started: schedules as flow:name, firings as *id}
+-- Schedules and firings are offered to who wants them ('schedules'), and again after OFFER to whoever asks then, unless they were decided
+-- (see fire and pull).
 local OFFER, OFFERS = 10000, 15
 local MANY = 200                                                      -- at most; the rest is due at the next tick, which is at once
 local now, reckon = now_ms(), {}                                      -- reckon: what the caller is asked to compute
@@ -28,4 +29,8 @@ look_at_runs(now)
 local due = call('ZRANGE', P..':timers', 0, 0, 'WITHSCORES')[2]
 local offers = wants[1] and call('ZRANGEBYSCORE', P..':schedules', '-inf', now, 'LIMIT', 0, OFFERS)
 for _, id in ipairs(offers or {}) do call('ZADD', P..':schedules', now + OFFER, id) end
+for _, id in ipairs(offers and call('ZRANGEBYSCORE', P..':firings', '-inf', now, 'LIMIT', 0, OFFERS) or {}) do
+  call('ZADD', P..':firings', now + OFFER, id)
+  offers[#offers + 1] = '*'..id
+end
 return {gone, due and math.max(0, due - now) or '', reckon, offers or nil}
