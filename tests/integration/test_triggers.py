@@ -14,8 +14,8 @@ from nbflow.errors import (
     CommandRefused,
     DeliveryRefused,
     InputInvalid,
-    UnknownSecret,
     UnknownFlow,
+    UnknownSecret,
     UnknownTrigger,
 )
 from nbflow.triggering import subscribe
@@ -205,7 +205,7 @@ def test_a_delivery_starts_what_is_on_its_webhook(alone: Nbflow, monkeypatch: py
             alone.subscribed.receive("shop", body, headers | wrong)
     assert everything(alone.store) == before
     monkeypatch.delenv("SHOP_SECRET")
-    with refused(UnknownSecret, '"There is no secret 'SHOP_SECRET' here"):
+    with refused(UnknownSecret, "There is no secret 'SHOP_SECRET' here"):
         alone.subscribed.receive("shop", body, headers)
     billing().on(PAID)
     with refused(CommandRefused, "'paid' is no webhook"):
