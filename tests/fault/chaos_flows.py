@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nbflow import Concurrency, Context, Flow, Retry, any_of, collect, each, failed
+from nbflow import Concurrency, Context, Flow, Retry, Time, any_of, collect, each, failed
 
 __all__ = ["MIXED"]
 
@@ -82,9 +82,26 @@ def _limited(flow: Flow) -> None:
         return len(values)
 
 
+def _held(flow: Flow) -> None:
+    @flow.entry(hold=Time(0.03))
+    def later(n: int) -> int:
+        return n
+
+    @flow.step(later, hold_emits=Time(0.03), retry=Retry(9, backoff=0.02))
+    def looked_at(n: int, ctx: Context) -> int:
+        if ctx.attempt == 1 and n % 2:
+            raise ValueError("once")
+        return n + 1
+
+    @flow.step(looked_at)
+    def told(n: int) -> int:
+        return n + 1
+
+
 MIXED: dict[str, tuple[Callable[[Flow], None], Callable[[int], int]]] = {
     "map": (_map_of_retries, lambda n: n * (n - 1)),
     "branches": (_branches, lambda n: 7 if n % 2 else n // 2),
     "chain": (_chain, lambda n: 2 * n + 1),
     "limited": (_limited, lambda n: n % 4),
+    "held": (_held, lambda n: n + 2),
 }
