@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nbflow.engine.schedules import Schedules
     from nbflow.engine.triggers import Triggers
     from nbflow.engine.versions import Versions
+    from nbflow.hands import Hands
 
 __all__ = ["Parts"]
 
@@ -131,6 +132,13 @@ class Parts:
     @cached_property
     def _codecs(self) -> Codecs:
         return Codecs(self.store, self.signer, self.artifacts)
+
+    @property
+    def hands(self) -> Hands:
+        """What is done to single tasks; see `Run.task`."""
+        from nbflow.hands import Hands
+
+        return Hands(self.store, self.signer, self.artifacts, self._codecs)
 
     @cached_property
     def _launcher(self) -> Launcher:

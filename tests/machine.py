@@ -83,6 +83,14 @@ class Machine:
         )  # fmt: skip
         return status.decode(), self._claimed(reply, task.worker, self.leases)
 
+    def act(
+        self, task: Claimed, what: str, data: str = "{}", emits: list[Any] | None = None, nonce: str = "n"
+    ) -> list[bytes]:
+        """By hand, to a task that was claimed once."""
+        return self.store.run_script(
+            "act", *(emits or []), run=task.run, task=task.task, attempt=task.attempt, what=what, data=data, nonce=nonce
+        )
+
     def slice_all(self) -> int:
         calls = 0
         while self.store.client.exists(f"{self.store.keys.namespace}:slices"):

@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["TypedInput", "read_inputs"]
+__all__ = ["TypedInput", "read_document", "read_inputs"]
 
 _PAIR = re.compile(r"([^\W\d]\w*)=(.*)", re.DOTALL)
 
@@ -48,13 +48,14 @@ def read_inputs(options: Sequence[str], pairs: Sequence[str]) -> TypedInput:
         elif text in pairs:
             _refuse(f"{text!r} is not name=value.")
         else:
-            _add_document(typed, _document(text))
+            _add_document(typed, read_document(text))
     if typed.whole and (typed.values or len(typed.whole) > 1):
         _refuse("a value without a name must be the whole input.")
     return typed
 
 
-def _document(text: str) -> Any:
+def read_document(text: str) -> Any:
+    """JSON, or what lies in `@file`. BadParameter if it cannot be read."""
     if text.startswith("@"):
         text = _file(text[1:])
     try:

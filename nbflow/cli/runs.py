@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from nbflow.cli.tasks import cancel_task
 from nbflow.cli.terminal import Json, block, document, json_line, moment, plain, properties, say, table, warn
 from nbflow.errors import NbflowError, nearest
 
@@ -103,9 +104,17 @@ def logs(run: RunId, follow: Follow = False, as_json: JsonLines = False) -> None
 def cancel(
     runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Ids, or beginnings of ids.")],
     reason: Annotated[str, typer.Option(help="Why; the run's events keep it.")] = "",
+    task: Annotated[
+        str, typer.Option(metavar="TASK", help="Only this task of the one run: train, parse[7], parse[b.csv].")
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """End runs; what runs of them is interrupted."""
+    """End runs, or one task of a run; what runs of them is interrupted."""
+    if task:
+        if len(runs) > 1 or as_json:
+            raise typer.BadParameter("it goes with one run, and without --json.", param_hint="--task")
+        cancel_task(runs[0], task, reason)
+        return
     act_on_each(runs, lambda nbflow, run: nbflow.cancel(run, reason), "canceled", as_json=as_json)
 
 

@@ -17,13 +17,13 @@ from nbflow.store.connect import Store, translated
 if TYPE_CHECKING:
     from nbflow.define.bundle import LoadedFlow
 
-__all__ = ["Codecs"]
+__all__ = ["Codecs", "opening"]
 
 T = TypeVar("T")
 
 _MOST = 64
 """So many runs, and so many bundles' classes, are remembered."""
-_opening = threading.RLock()
+opening = threading.RLock()
 """While a bundle is open its modules are those of the whole process: one thread at a time."""
 
 
@@ -58,7 +58,7 @@ class Codecs:
             blob = self._store.client.get(self._store.keys.bundle(digest))
         if not isinstance(blob, bytes):
             raise UnknownRun(f"The code of the run {run[:8]} is not there (any more).", hint="Was it deleted?")
-        with _opening:
+        with opening:
             flow = open_bundle(blob, digest, self._signer)
             with flow.world.entered():
                 return ask(flow)
@@ -78,7 +78,7 @@ class Codecs:
             with translated(self._store.url):
                 blob = self._store.client.get(self._store.keys.bundle(digest))
             try:
-                with _opening:
+                with opening:
                     types = open_bundle(blob, digest, self._signer).types if isinstance(blob, bytes) else TypeTable()
             except TrustError as error:
                 warnings.warn(f"Classes of the run's own code are not known here. {error}", stacklevel=2)

@@ -201,7 +201,6 @@ def _retry(view: View, event: Event, ms: int) -> None:
 def _canceled(view: View, event: Event, ms: int) -> None:
     task = _task(view, event)
     _ended(task, event, ms, "canceled")
-    task.awaiting = {}
     _move(view, task, "canceled")
 
 
@@ -276,6 +275,7 @@ _HANDLERS = {
 
 def _ended(task: TaskView, event: Event, ms: int, status: str) -> None:
     attempt = _attempt(task, event.attempt)
+    task.awaiting = {}  # of one that was ended by hand, too
     attempt.ended_ms, attempt.status = ms, status
     attempt.error = str(event.data.get("error", ""))
     attempt.traceback = str(event.data.get("traceback", ""))

@@ -33,6 +33,7 @@ NAMES = (
     *("own", "upload", "stage", "delete", "retire", "swept", "publish", "unpublish", "resolve", "emit", "reckon"),
     *("schedule", "unschedule", "suspend", "fire", "miss"),
     *("trigger", "untrigger", "mute", "trip", "pull", "drop"),
+    *("act", "peek"),
 )
 _LUA = Path(__file__).parent / "lua"
 _HEADER = re.compile(r"^--! (\w+):[ \t]*(.*)$", re.MULTILINE)

@@ -155,9 +155,6 @@ class _Executor(Executor):
 
     was_stopped = False
 
-    def world(self, job: Job) -> World:
-        return self._open(job).flow.world
-
     def _call(self, function: Function, args: Any, kwargs: Any, context: Context, guard: Guard) -> Any:
         try:
             return super()._call(function, args, kwargs, context, guard)

@@ -93,8 +93,13 @@ class Decisions:
         """A task failed for good, and what `failed(step)` receives was emitted. Returns the tasks that became ready."""
         step = self.steps[task.step]
         step.failed += 1
-        if step.failed == 1:
+        if task.step not in self.failures:
             self.failures.append(task.step)
+        return self._ended(task)
+
+    def cancel(self, task: Task) -> list[Task]:
+        """A task was canceled by hand: what it would have given is missing, and nobody need answer for it."""
+        self.steps[task.step].failed += 1
         return self._ended(task)
 
     def _ended(self, task: Task) -> list[Task]:

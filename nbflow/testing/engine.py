@@ -11,23 +11,24 @@ import bisect
 import heapq
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nbflow.engine.reuse import Outcome
 from nbflow.errors import InternalError
 from nbflow.model.definition import failed_topic
 from nbflow.model.ids import index_for_people
+from nbflow.testing.by_hand import Act, ByHand, Places
 from nbflow.testing.chance import Chance, Crash
 from nbflow.testing.code import Code, Execution, Order
 from nbflow.testing.decisions import Decisions, Task
 from nbflow.testing.holds import Holds
 from nbflow.testing.limits import Limit, Limits, value_in
-from nbflow.testing.port import Output, TaskPort, TimeLimit
+from nbflow.testing.port import Output, TaskPort, TimeLimit, received_preview
 from nbflow.testing.record import Record
 from nbflow.testing.takeover import DecidedRun, Takeover, groups
 from nbflow.testing.waits import Alarm, Answers
-from nbflow.worker.task import Ending
+from nbflow.worker.task import Ending, Job
 
 __all__ = ["MAX_RECOVERIES", "Engine"]
 
@@ -52,6 +53,7 @@ class Engine:
         *,
         takeover: Takeover | None = None,
         answers: Answers | None = None,
+        acts: Mapping[str, Sequence[Act]] | None = None,
     ) -> None:
         self._code, self._order, self._record, self._chance, self._crash = code, order, record, chance, crash
         self._decisions, self._takeover = Decisions(code.graph), takeover or Takeover()
@@ -63,6 +65,8 @@ class Engine:
         self._timers: list[tuple[int, int, Execution | Alarm | None]] = []
         self._numbers = itertools.count()
         self._holds = Holds(code, order, record, answers or Answers(), self)
+        places = Places(self._ready, self._held, self._timers)
+        self._by_hand = ByHand(acts or {}, code, places, self._holds, self)
         self._keys: dict[str, str] = {}  # by task
         self._state = dict(self._takeover.state)
         self.kept = DecidedRun(self._decisions, code.step_entry, order.text, self._keys)
@@ -78,6 +82,8 @@ class Engine:
             self._launch()
             moves: dict[str, Callable[[int], None]] = {"settle": self._settle, "start": self._start, "jump": self._jump}
             while not self._ended:
+                if self._by_hand.act(self._clock.now_ms):
+                    continue
                 ready, due_ms = self._who_may_start()
                 self._forget_what_is_over()
                 later = len(self._timers) + (due_ms is not None)
@@ -127,7 +133,7 @@ class Engine:
         execution = self._ready.pop(which)
         self._limits.start(execution, execution.limits, self._clock.now_ms)
         payloads = self._payloads(execution.task)
-        data: dict[str, Any] = {"worker": _WORKER, **_preview(payloads)}
+        data: dict[str, Any] = {"worker": _WORKER, **received_preview(payloads)}
         if execution.recovered:
             data["recovered"] = execution.recovered
         self.tell("step.started", execution, data)
@@ -174,7 +180,7 @@ class Engine:
     def shown(self, task: Task) -> tuple[dict[str, Any], Any]:
         payloads = self._payloads(task)
         first = next((payload for is_shown, payload in payloads if is_shown), None)
-        return _preview(payloads), None if first is None else json.loads(first)
+        return received_preview(payloads), None if first is None else json.loads(first)
 
     def _lose(self, execution: Execution) -> None:
         """The worker is gone: the task goes back to the front, or fails for good."""
@@ -217,7 +223,7 @@ class Engine:
 
     def finish(self, execution: Execution, data: dict[str, Any]) -> None:
         """What the attempt came to counts from now on."""
-        ending, task = execution.ending, execution.task
+        ending, task, failed = execution.ending, execution.task, None
         assert ending is not None
         self.tell(f"step.{ending.outcome}", execution, data)
         for topic, mode, text, pairs in groups(ending.emits):
@@ -226,8 +232,9 @@ class Engine:
             ready = self._decisions.complete(task)
         else:
             self._errors.setdefault(task.step, {"task": str(task), "error": data["error"]})
+            failed = None if task.step in self._decisions.failures else task.step
             ready = self._decisions.fail(task)
-        self._advance(ready, failed=task.step if ending.outcome == "failed" else None)
+        self._advance(ready, failed=failed)
 
     def _emit(self, execution: Execution, topic: str, mode: str, text: str, pairs: dict[str, str]) -> None:
         if mode == "key":  # names for the elements of the step that stands for the topic
@@ -251,8 +258,8 @@ class Engine:
     # -- what follows -----------------------------------------------------------------------------------------------
 
     def _advance(self, ready: list[Task], failed: str | None = None) -> None:
-        first = failed is not None and self._decisions.steps[failed].failed == 1
-        if failed and first and self._code.spec.on_failure == "cancel" and not self._code.routes[failed].failed:
+        """What became ready, and all that goes with it. `failed` is a step of which the first task failed for good."""
+        if failed and self._code.spec.on_failure == "cancel" and not self._code.routes[failed].failed:
             self._end_now("step", {"failedStep": failed, **self._errors[failed]})
             return
         self._queue_ready(ready)
@@ -343,8 +350,23 @@ class Engine:
         elif isinstance(what, Alarm):
             self._holds.ring(what)
         else:
-            self._holds.before(what, ["retry"])
-            self._advance([])  # who is told that it waits again
+            self.try_now(what)
+
+    # -- what a person does, see by_hand.py -------------------------------------------------------------------------
+
+    def try_now(self, execution: Execution) -> None:
+        """The delay of an attempt is over."""
+        self._holds.before(execution, ["retry"])
+        self._advance([])  # who is told that it waits again
+
+    def release(self, execution: Execution) -> None:
+        self._limits.end(execution, execution.limits)
+
+    def job_of(self, execution: Execution) -> Job:
+        return self._code.job(self._order, execution, self._keys.get(str(execution.task)), ())
+
+    def cancel(self, execution: Execution) -> None:
+        self._advance(self._decisions.cancel(execution.task))
 
     def _end(self) -> None:
         bad = self._decisions.failed_step
@@ -372,12 +394,3 @@ class Engine:
 
     def tell(self, kind: str, execution: Execution, data: dict[str, Any]) -> None:
         self._record.add(kind, str(execution.task), execution.attempt, data)
-
-
-def _preview(payloads: list[tuple[bool, bytes | None]]) -> dict[str, Any]:
-    """What the task receives, where that is short."""
-    shown = [payload or b"null" for is_shown, payload in payloads if is_shown]
-    text = b",".join(shown)
-    if not shown or len(text) > 200:
-        return {}
-    return {"input": json.loads(text if len(shown) == 1 else b"[" + text + b"]")}

@@ -120,6 +120,8 @@ class Holds:
     def ring(self, alarm: Alarm) -> None:
         """Its time has come."""
         wait = alarm.wait
+        if alarm.what == "look":
+            return  # somebody acts on a task now
         if wait is None:
             for one in self.waits.happens(alarm.topic, alarm.data, self._clock.now_ms):
                 self._answer(one, alarm.data, {"event": alarm.topic})

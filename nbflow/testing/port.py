@@ -27,7 +27,7 @@ from nbflow.worker.streams import Lines
 from nbflow.worker.tape import Tape
 from nbflow.worker.task import Job
 
-__all__ = ["Output", "TaskPort", "TimeLimit"]
+__all__ = ["Output", "TaskPort", "TimeLimit", "received_preview"]
 
 _NUMBER = re.compile(r"-?[\d.]+([eE][-+]?\d+)?")
 _WHOLE = re.compile(r"-?\d+")
@@ -183,3 +183,12 @@ class TimeLimit:
         if self._due is not None:
             self._due = None  # once: `finally` blocks must run
             raise StepTimeout("the step took longer than its timeout")
+
+
+def received_preview(payloads: list[tuple[bool, bytes | None]]) -> dict[str, Any]:
+    """What the task receives, where that is short."""
+    shown = [payload or b"null" for is_shown, payload in payloads if is_shown]
+    text = b",".join(shown)
+    if not shown or len(text) > 200:
+        return {}
+    return {"input": json.loads(text if len(shown) == 1 else b"[" + text + b"]")}

@@ -16,6 +16,7 @@ from nbflow.watch.backend import How
 from nbflow.watch.frames import PlanRow
 from nbflow.watch.replay import ReplayedLog, ReplayedRun
 from nbflow.watch.run import Run
+from nbflow.watch.task import Acts
 
 __all__ = ["Record", "RecordedRun"]
 
@@ -59,6 +60,11 @@ class RecordedRun(ReplayedRun):
     def resolve(self, run_id: str, question: Question, data: Any) -> None:
         """Nothing waits in a run in process that is over."""
         raise RunEnded(f"The run {run_id[:8]} is over already.", hint="Answer on its way: flow.trial().resolve(…).")
+
+    @property
+    def hands(self) -> Acts:
+        """Nor can its tasks be changed any more."""
+        raise RunEnded("A run in process is over when its handle is there.", hint="Start it again with flow.test(...).")
 
     def delete(self, run_id: str) -> None:
         """It lives as long as its handle, and nowhere else."""

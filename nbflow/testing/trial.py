@@ -31,6 +31,7 @@ from nbflow.model.policy import Duration, seconds
 from nbflow.model.secret import checked_values, given
 from nbflow.model.triggered import Triggered
 from nbflow.model.triggers import Firing, Trigger
+from nbflow.testing.by_hand import STATES, Act
 from nbflow.testing.chance import Chance, Crash
 from nbflow.testing.clock import BEGINNING, Clock
 from nbflow.testing.code import Code, Order
@@ -46,6 +47,7 @@ from nbflow.watch.run import Run
 __all__ = ["Trial"]
 
 When = Literal["before", "after"]
+State = Literal["queued", "running", "retrying", "awaiting"]
 
 
 class Trial:
@@ -76,6 +78,7 @@ class Trial:
         self._plan: dict[tuple[str, str], int] = {}
         self._replaced: dict[str, Callable[..., Any]] = {}
         self._answers = Answers()
+        self._acts: dict[str, list[Act]] = {}
         self._artifacts = MemoryArtifacts()
         self._made: Code | None = None
 
@@ -105,6 +108,40 @@ class Trial:
         """An event from outside of the run, so long after its start."""
         after_ms = round(seconds(after, "The time of an event") * 1000)
         self._answers.events.append((after_ms, topic, event_text(topic, payload)))
+        return self
+
+    def cancel(self, task: str, *, when: State = "queued", after: Duration = 0) -> Trial:
+        """Cancel a task by hand, `"parse[3]"`, `"parse[b.csv]"`, or every task of a step: once it is `queued`, `running`,
+        `retrying` or `awaiting`, so long after that, if it still is."""
+        return self._act(task, "cancel", when, after)
+
+    def retry(self, task: str, *, when: State = "running", after: Duration = 0) -> Trial:
+        """Have a task tried again by hand, once: give up what runs, cut short what is `retrying`, or do again what is held
+        after its attempt."""
+        if when == "queued":
+            raise CommandRefused(
+                f"A queued task, as {task!r} would be, is not tried again.", hint="It is tried anyway."
+            )
+        return self._act(task, "retry", when, after)
+
+    def complete(
+        self,
+        task: str,
+        value: Any = None,
+        *,
+        emits: Mapping[str, Any] | None = None,
+        when: State = "queued",
+        after: Duration = 0,
+    ) -> Trial:
+        """Give the result of a task by hand, and for a step with several topics what is emitted on which."""
+        return self._act(task, "complete", when, after, value, dict(emits or {}))
+
+    def _act(self, task: str, what: str, when: State, after: Duration, *given: Any) -> Trial:
+        self._known(split_task(task)[0] if "[" in task else task)
+        if when not in STATES:
+            raise CommandRefused(f"No task is {when!r} when it is acted on.", hint=nearest(when, STATES))
+        after_ms = round(seconds(after, "How long an act waits") * 1000)
+        self._acts.setdefault(task, []).append(Act(what, when, after_ms, *given))
         return self
 
     def run(self, *args: Any, **values: Any) -> Run:
@@ -165,7 +202,7 @@ class Trial:
         record = Record(order.run, self._flow.name, clock)
         chance = Chance(seed, self._workers)
         crash = _Planned(self._plan, self._crashes, chance.draw)
-        engine = Engine(code, order, record, chance, crash, takeover=takeover, answers=self._answers)
+        engine = Engine(code, order, record, chance, crash, takeover=takeover, answers=self._answers, acts=self._acts)
         with given(self._secrets):
             if self._needs_a_thread():
                 _in_a_thread(engine.run)

@@ -35,7 +35,8 @@ class Wait:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Alarm:
-    """What happens at a time: a wait is `due`, over its `timeout`, or gets an `answer`; or there is an `event`."""
+    """What happens at a time: a wait is `due`, over its `timeout`, or gets an `answer`; there is an `event`; or `look`: it is
+    time for what a person does to a task."""
 
     what: str
     wait: Wait | None = None

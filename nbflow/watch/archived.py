@@ -12,6 +12,7 @@ from nbflow.model.view import View, reduce
 from nbflow.watch.archive import ArchivedArtifacts, Contents, read_archive
 from nbflow.watch.replay import ReplayedLog, ReplayedRun
 from nbflow.watch.run import Run
+from nbflow.watch.task import Acts
 
 __all__ = ["load"]
 
@@ -53,6 +54,10 @@ class _ArchivedRun(ReplayedRun):
 
     def again(self, run_id: str, how: str, *, at: str | None = None, changed: bool = False) -> Never:
         self._refuse("gone on from")
+
+    @property
+    def hands(self) -> Acts:
+        self._refuse("changed")
 
     def foresee(self, run_id: str, flow: object, *, changed: bool) -> Never:
         self._refuse("gone on from")

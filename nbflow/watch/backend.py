@@ -10,6 +10,7 @@ from nbflow.model.events import Event
 from nbflow.model.waiting import Question
 from nbflow.store.obstacles import Obstacles
 from nbflow.watch import frames
+from nbflow.watch.task import Acts
 
 if TYPE_CHECKING:
     from nbflow.define.flow import FlowDefinition
@@ -69,3 +70,8 @@ class RunBackend(Protocol):
     def delete(self, run_id: str) -> None: ...
     def again(self, run_id: str, how: How, *, at: str | None = None, changed: bool = False) -> Run: ...
     def foresee(self, run_id: str, flow: FlowDefinition, *, changed: bool) -> list[frames.PlanRow]: ...
+
+    @property
+    def hands(self) -> Acts:
+        """What is done to single tasks."""
+        ...

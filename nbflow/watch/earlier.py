@@ -43,6 +43,10 @@ class PastRun(ReplayedRun):
     def foresee(self, run_id: str, flow: Any, *, changed: bool) -> Never:
         self._refuse(run_id, "gone on from")
 
+    @property
+    def hands(self) -> Never:
+        self._refuse(self.log.run_id, "changed")
+
     def _refuse(self, run_id: str, done: str) -> Never:
         raise CommandRefused(
             f"The run {run_id[:8]} as it was at {self._at} can be looked at, and not {done}.",

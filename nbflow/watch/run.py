@@ -20,6 +20,7 @@ from nbflow.watch.backend import Followed, How
 from nbflow.watch.earlier import PastRun, log_up_to, told_of_reuse
 from nbflow.watch.progress import Progress, new_progress
 from nbflow.watch.questions import question_of
+from nbflow.watch.task import TaskHandle, find_task
 from nbflow.watch.told import ToldRun, step_name
 
 if TYPE_CHECKING:
@@ -90,6 +91,12 @@ class Run(ToldRun):
         """The run as it was at an event (an id of `run.events`), to look at: `run.at(id).tasks`, its state, its picture."""
         log = log_up_to(self.id, self.flow, self._log.read(self.id), event_id)
         return Run(self.id, PastRun(log, self._backend.codec_for(self.id), event_id), flow=self.flow)
+
+    def task(self, name: str | Callable[..., Any], index: int | tuple[int, ...] | str | None = None) -> TaskHandle:
+        """One task, to act on: `run.task("parse[7]").cancel()`, `.retry()`, `.complete(value)`, `.debug()`. An element of a
+        mapped step is named by index or key, also as `run.task(parse, 7)`. `CommandRefused` if there is none (yet)."""
+        found = find_task(self.view, step_name(name), index, lambda: [step.name for step in self.picture.steps])
+        return TaskHandle(self.id, found, lambda: self.view, lambda: self._backend.hands)
 
     def foresee(self, flow: FlowDefinition, *, changed: bool = False) -> frames.DataFrame:
         """See `flow.plan(run)`."""

@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nbflow.define.answers import answer_of
 from nbflow.define.awaits import answer_type
@@ -20,6 +20,7 @@ from nbflow.define.bundle import LoadedFlow, open_bundle
 from nbflow.define.plan import Route, routes
 from nbflow.define.returns import ReturnTypes
 from nbflow.define.signature import Binder
+from nbflow.define.world import World
 from nbflow.errors import BundleUnsigned, InternalError, PackageMissing, PythonMismatch, SignatureMismatch
 from nbflow.model.artifacts import ArtifactStore
 from nbflow.model.awaits import Await
@@ -33,7 +34,7 @@ from nbflow.worker.ending import Attempt, failure
 from nbflow.worker.interrupts import Guard
 from nbflow.worker.task import Ending, Job
 
-__all__ = ["Executor", "Fetch", "KeptList"]
+__all__ = ["Call", "Executor", "Fetch", "KeptList"]
 
 _BUNDLES = 16
 _RUNS = 10_000
@@ -64,6 +65,15 @@ class _Code:
     keys: dict[str, Callable[[Any], Any]]
 
 
+class Call(NamedTuple):
+    """A step's function, and all that it is called with."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    context: Context
+
+
 class Executor:
     """Executes tasks, one at a time, in the thread it was made in."""
 
@@ -83,10 +93,8 @@ class Executor:
         attempt: Attempt | None = None
         received: Any = None
         try:
-            self._verify(job)
-            code = self._open(job)
-            step = self._step(code, job)
-            attempt = Attempt(job, step, code.routes[step.name], code.codec, code.keys)
+            attempt = self.attempt(job)
+            code, step = self._open(job), attempt.step
             code.flow.world.activate()
             context = Context(self._facts(job, step), port)
             if step.hold is not None:
@@ -101,6 +109,30 @@ class Executor:
             if attempt is None:
                 return replace(failure(error, took), opened=False, **_lacks(error))
             return attempt.failed(error, took, _plain(received))
+
+    def attempt(self, job: Job) -> Attempt:
+        """What turns the end of this attempt into what is written of it. A TrustError if the task is not one of ours."""
+        self._verify(job)
+        code = self._open(job)
+        step = self._step(code, job)
+        return Attempt(job, step, code.routes[step.name], code.codec, code.keys)
+
+    def world(self, job: Job) -> World:
+        """What the task's code finds when it imports."""
+        return self._open(job).flow.world
+
+    def function(self, job: Job) -> Callable[..., Any]:
+        """The step's function."""
+        return self._open(job).flow.steps[job.step].function
+
+    def call(self, job: Job, port: Port) -> Call:
+        """What would be called with what, and in which context; within the world of its code."""
+        step, code = self.attempt(job).step, self._open(job)
+        context = Context(self._facts(job, step), port)
+        if step.hold is not None:
+            context.resolved = self._resolved(code, job, step.hold)
+        args, kwargs = self._bind(code, job, step, self._received(code, job, step), context)
+        return Call(code.flow.steps[step.name].function, args, kwargs, context)
 
     def codec(self, job: Job) -> Codec:
         """The codec of the task's flow: it knows the classes of its payloads."""

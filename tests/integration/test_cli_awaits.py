@@ -1,4 +1,4 @@
-"""`nbflow resolve` and `nbflow emit`, against a real server and real workers."""
+"""`nbflow resolve`, `nbflow emit` and acts on one task, against a real server and real workers."""
 
 from __future__ import annotations
 
@@ -96,3 +96,13 @@ def test_an_event_that_is_none_is_a_sentence(here: Here) -> None:
     assert "longer than 64 KiB" in here.run("emit", "order.paid", '"' + "a" * 70_000 + '"', code=1)
     for payload in ("{", "[" * 50_000):
         assert "Invalid value for JSON: it is neither" in here.run("emit", "order.paid", payload, code=2)
+
+
+def test_one_task_is_canceled_tried_again_and_completed(here: Here) -> None:
+    (here.directory / "paid.json").write_text('["by hand", true, 1]')
+    run = waiting(here, "bills", "count=2", tasks=2)
+    assert "was not tried yet" in here.run("retry", run, "pay[n1]", code=1)
+    assert "is no result of the step 'pay'" in here.run("complete", run, "pay[n1]", "--value", "7", code=1)
+    assert "pay[1] is completed." in here.run("complete", run[:12], "pay[n1]", "--value", "@paid.json")
+    assert "pay[0] is canceled." in here.run("cancel", run, "--task", "pay[0]", "--reason", "not this one")
+    assert here.json("show", run)["status"] == "completed"

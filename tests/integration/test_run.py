@@ -21,6 +21,7 @@ from nbflow.store.log import RunLog
 from nbflow.watch.follow import Follower
 from nbflow.watch.progress import show_progress_with
 from nbflow.watch.run import Run, show_runs_with
+from nbflow.watch.task import Acts
 from tests.servers import running_server
 
 
@@ -56,6 +57,10 @@ class Backend:
 
     def resolve(self, run_id: str, question: Question, data: Any) -> None:
         raise AssertionError(f"nobody answers here: {run_id} {question} {data}")
+
+    @property
+    def hands(self) -> Acts:
+        raise AssertionError("nothing is done to tasks here")
 
     def cancel(self, run_id: str, reason: str) -> None:
         self.canceled.append((run_id, reason))

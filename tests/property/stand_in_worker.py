@@ -58,6 +58,26 @@ class StandIn:
         status, _ = self.machine.settle(task, ended.emits, outcome=ended.outcome, data=ended.data)
         assert status == "OK"
 
+    def cancel(self, task: Claimed) -> None:
+        """A person cancels the task; the worker that has it is told that its result does not count."""
+        assert self.machine.act(task, "cancel", '{"reason":"by_hand"}') == [b"OK"]
+        assert self.machine.settle(task)[0] == "AGAIN"
+
+    def complete_by_hand(self, task: Claimed, deed: Deed) -> None:
+        """A person gives what the task would have come to."""
+        ended = self.ending(task, deed)
+        assert self.machine.act(task, "complete", ended.data, ended.emits) == [b"OK"]
+        assert self.machine.settle(task)[0] == "AGAIN"
+
+    def retry(self, task: Claimed) -> Claimed:
+        """A person has the task tried again; the next attempt is claimed."""
+        data = '{"error":"by hand","traceback":"","reason":"by_hand","delay":0}'
+        assert self.machine.act(task, "retry", data) == [b"OK"]
+        again = self.machine.claim("w")
+        assert again is not None
+        assert (again.task, again.attempt, again.payloads) == (task.task, task.attempt + 1, task.payloads)
+        return again
+
     def received(self, task: Claimed) -> list[Any]:
         """As `Model.receives` says it."""
         step = self.flow.step(task.task.partition("[")[0])

@@ -36,7 +36,18 @@ STEPS = st.tuples(CONCURRENCIES, RATES, st.sampled_from(QUEUES), st.sampled_from
 LAUNCH = st.tuples(st.just("launch"), st.integers(0, 2))
 DEEDS = st.tuples(
     st.sampled_from(
-        [*["claim"] * 5, *["end"] * 3, "retry", "decline", "look", *["answer"] * 2, "give back", "cancel", "time"]
+        [
+            *["claim"] * 5,
+            *["end"] * 3,
+            "retry",
+            "decline",
+            "look",
+            *["answer"] * 2,
+            "give back",
+            "cancel",
+            "time",
+            *["by hand"] * 2,
+        ]
     ),
     st.integers(0, 9),
 )
@@ -190,6 +201,38 @@ class _Race:
                 for job in [job for job in jobs if job.startswith(f"{run}__")]:
                     del jobs[job]
 
+    def by_hand(self, which: int) -> None:
+        """A person cancels, completes or retries one of the tasks, wherever it is."""
+        places = [self.waiting, self.later, self.asked, {task.job: one for task, one in self.held.values()}]
+        jobs = sorted(job for place in places for job in place)
+        if not jobs:
+            return
+        job, what = jobs[which % len(jobs)], ("cancel", "complete", "retry")[which % 3]
+        run, task, attempt = _named(job)
+        named = {"run": run, "task": task, "attempt": attempt, "what": what, "data": "{}", "nonce": f"{job}:{which}"}
+        reply = self.store.run_script("act", **named)
+        if what == "retry" and job in self.waiting:
+            assert reply == [b"QUEUED"]
+            return
+        if what == "retry" and job in self.asked and self.asked[job].hold == "before":
+            assert reply == [b"HELD"]
+            return
+        assert reply == [b"OK"]
+        again = job if job in self.later else f"{run}__{task}__attempt-{attempt + 1}"
+        one = self._taken_back(job)
+        if what == "retry":
+            self._enter(again, replace(one, is_declined=False))
+
+    def _taken_back(self, job: str) -> Waiting:
+        for place in (self.waiting, self.later, self.asked):
+            if job in place:
+                return place.pop(job)
+        name = next(name for name, (task, _) in self.held.items() if task.job == job)
+        task, one = self.held.pop(name)
+        self.limits.end(name, one.limits)
+        assert self.machine.settle(task)[0] == "AGAIN"  # the worker hears of it, and nothing counts twice
+        return one
+
     def time(self) -> None:
         """An hour goes by: what the server wrote of time is an hour older."""
         client, keys = self.store.client, self.store.keys
@@ -205,27 +248,12 @@ class _Race:
         self.later.clear()
 
     def do(self, what: str, how: int) -> None:
-        match what:
-            case "launch":
-                self.launch(how)
-            case "claim":
-                self.claim(QUEUE_ORDERS[how % 4])
-            case "end":
-                self.end(how)
-            case "retry":
-                self.retry(how)
-            case "answer":
-                self.answer(how)
-            case "decline":
-                self.decline(how)
-            case "look":
-                self.look(how)
-            case "give back":
-                self.give_back(how)
-            case "cancel":
-                self.cancel(how)
-            case _:
-                self.time()
+        if what == "claim":
+            self.claim(QUEUE_ORDERS[how % 4])
+        elif what == "time":
+            self.time()
+        else:
+            getattr(self, what.replace(" ", "_"))(how)
 
     def to_the_end(self) -> None:
         """No task starves: whoever goes on claiming and ending comes to the end of all of them."""
@@ -241,6 +269,11 @@ class _Race:
             while self.held:
                 self.end(0)
         raise AssertionError(f"these never come to their end: {sorted(self.waiting)}")
+
+
+def _named(job: str) -> tuple[str, str, int]:
+    run, task, attempt = job.split("__")
+    return run, task, int(attempt.removeprefix("attempt-"))
 
 
 @st.composite

@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbflow.model.definition import FlowSpec
+from nbflow.model.ids import split_task
 from nbflow.store.connect import Store
+from tests.machine import Claimed
+from tests.property.closing_model import Task
 from tests.property.profiles import examples
 from tests.property.race import Race
 from tests.property.random_flows import flows
@@ -37,3 +40,30 @@ def sliced_store(store: Store) -> Store:
 def test_what_is_done_in_slices_is_done_the_same(sliced_store: Store, flow: FlowSpec, data: st.DataObject):
     """With at most two jobs and three closings a script, and the rest in slices, nothing comes out differently."""
     Race(sliced_store, flow, data, sliced=True).run()
+
+
+class _ByHand(Race):
+    """Somebody acts on tasks that run, now and then."""
+
+    def _settle(self, claimed: Claimed) -> None:
+        act = self.data.draw(st.sampled_from(["", "", "", "", "cancel", "complete", "retry"]))
+        if act == "cancel":
+            self.worker.cancel(claimed)
+            self._take(self.model.cancel(Task(*split_task(claimed.task))))
+            return
+        if act == "retry":
+            self.held[claimed.task] = self.worker.retry(claimed)
+            return
+        deed = self.deeds.next(Task(*split_task(claimed.task)))
+        if act == "complete" and not deed.fails:
+            self.worker.complete_by_hand(claimed, deed)
+        else:
+            self.worker.settle(claimed, deed)
+        self._follow(claimed, deed)
+
+
+@examples(60)
+@given(flows(), st.data())
+def test_what_is_done_by_hand_follows_the_model(valkey_store: Store, flow: FlowSpec, data: st.DataObject):
+    """Law: a canceled task is missing and is no failure, a given result is a result, another attempt changes nothing."""
+    _ByHand(valkey_store, flow, data).run()

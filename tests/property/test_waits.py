@@ -35,7 +35,8 @@ def test_a_match_compares_the_same_in_the_script(valkey_store: Store, match: dic
 
 @examples(60)
 @given(
-    st.booleans(), st.lists(st.sampled_from(["answer", "again", "event", "timeout", "cancel"]), min_size=1, max_size=5)
+    st.booleans(),
+    st.lists(st.sampled_from(["answer", "again", "event", "timeout", "cancel", "by hand"]), min_size=1, max_size=5),
 )
 def test_exactly_one_ends_a_wait(valkey_store: Store, is_after: bool, acts: list[str]):
     valkey_store.client.flushall()
@@ -55,11 +56,14 @@ def test_exactly_one_ends_a_wait(valkey_store: Store, is_after: bool, acts: list
         elif act == "timeout":
             pass_time(valkey_store, 60_000)
             tick(valkey_store)
+        elif act == "by hand":
+            told = {"run": "r1", "task": "a", "attempt": 1, "data": '{"result":1}', "nonce": str(number)}
+            valkey_store.run_script("act", what="cancel" if number % 2 else "complete", **told)
         else:
             valkey_store.run_script("cancel", id="r1", reason='""', by="{}")
     told = [event.type for event in machine.events() if event.task == "a"]
     ended = [kind for kind in told if kind in ("await.resolved", "await.timeout")]
-    expected = {"timeout": ["await.timeout"], "cancel": []}.get(acts[0], ["await.resolved"])
+    expected = {"timeout": ["await.timeout"], "cancel": [], "by hand": []}.get(acts[0], ["await.resolved"])
     assert ended == expected
     assert told.count("step.completed") <= 1
     assert leaks(valkey_store) == []

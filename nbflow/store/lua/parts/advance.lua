@@ -178,12 +178,14 @@ local function said_of(data)                                          -- the err
   return cjson.encode(ok and type(d.error) == 'string' and d.error or 'the step failed')
 end
 
--- a task ended for good: count it out. failed: the data of its step.failed, or nil
-local function count_out(s, p, task, failed)
-  if failed then
-    if inc('f:'..s, 1) == 1 then
-      local first = '"task":"'..task..'","error":'..said_of(failed)
-      call('HSET', rk, 'fails', (get('fails') or '')..' '..s, 'error:'..s, first)
+-- a task ended for good: count it out. failed: the data of its step.failed, or nil. canceled: by hand, so that nobody need answer for it
+local function count_out(s, p, task, failed, canceled)
+  if canceled then
+    inc('f:'..s, 1)                                                   -- what it would have given is missing
+  elseif failed then
+    inc('f:'..s, 1)
+    if call('HSETNX', rk, 'error:'..s, '"task":"'..task..'","error":'..said_of(failed)) == 1 then
+      call('HSET', rk, 'fails', (get('fails') or '')..' '..s)
       if plan_of('limits').cancel and not plan_of('on:failed:'..s) then doomed = {'step', s} end
     end
   else

@@ -40,32 +40,37 @@ local function unhold(job)                                             -- a held
 end
 
 local revoked = {}                                                    -- worker, lease: whom to interrupt
+local function take_back(job, f, searched)                            -- out of its queue, the due-set, or its worker's hands. f: as parts_of gives them
+  if f[3] == 'started' then
+    call('SREM', RQ..':worker:'..f[4]..':executions', job..':'..f[5])
+    drop_records(job, f[5], string.sub(f[6], #QP + 1))
+    revoked[#revoked + 1] = f[4]
+    revoked[#revoked + 1] = f[5]
+  elseif f[6] then
+    local queue = string.sub(f[6], #QP + 1)
+    local beside = f[7] and call('ZREM', prio_key(queue), job) == 1
+    if not beside and (f[7] or call('LLEN', queue_key(queue)) <= 1000) then call('LREM', queue_key(queue), 1, job) end
+    searched[queue] = true
+  end
+  if f[8] then
+    local queue = string.sub(f[6], #QP + 1)
+    if f[3] == 'started' then limits.free(job, f[5], f[8]) else limits.leave(job, queue, f[8]) end
+  end
+  if f[9] then declined.leave(job, string.sub(f[6], #QP + 1), f[9]) end
+  if f[3] == 'deferred' then
+    unhold(job)
+    call('DEL', P..':held:'..job)
+  else call('ZREM', P..':timers', 'retry '..job) end
+  call('DEL', RQ..':job:'..job)
+end
+
+local function parts_of(job) return call('HMGET', RQ..':job:'..job, 'task', 'attempt', 'status', 'worker_name', 'lease', 'origin', 'rank', 'lim', 'declined') end
+
 local function cancel_slice(id)
   local searched = {}
   for _, job in ipairs(call('SPOP', P..':open:'..id, 500)) do
-    local jk = RQ..':job:'..job
-    local f = call('HMGET', jk, 'task', 'attempt', 'status', 'worker_name', 'lease', 'origin', 'rank', 'lim', 'declined')
-    if f[3] == 'started' then
-      call('SREM', RQ..':worker:'..f[4]..':executions', job..':'..f[5])
-      drop_records(job, f[5], string.sub(f[6], #QP + 1))
-      revoked[#revoked + 1] = f[4]
-      revoked[#revoked + 1] = f[5]
-    elseif f[6] then
-      local queue = string.sub(f[6], #QP + 1)
-      local beside = f[7] and call('ZREM', prio_key(queue), job) == 1
-      if not beside and (f[7] or call('LLEN', queue_key(queue)) <= 1000) then call('LREM', queue_key(queue), 1, job) end
-      searched[queue] = true
-    end
-    if f[8] then
-      local queue = string.sub(f[6], #QP + 1)
-      if f[3] == 'started' then limits.free(job, f[5], f[8]) else limits.leave(job, queue, f[8]) end
-    end
-    if f[9] then declined.leave(job, string.sub(f[6], #QP + 1), f[9]) end
-    if f[3] == 'deferred' then
-      unhold(job)
-      call('DEL', P..':held:'..job)
-    else call('ZREM', P..':timers', 'retry '..job) end
-    call('DEL', jk)
+    local f = parts_of(job)
+    take_back(job, f, searched)
     if f[1] then event(id, 'step.canceled', f[1], f[2], '{"reason":"run"}') end
   end
   for queue in pairs(searched) do lift(queue) end
