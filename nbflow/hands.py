@@ -21,6 +21,7 @@ from nbflow.watch.task import DebugCall, TaskAttempt
 from nbflow.worker.by_hand import ending_by_hand
 from nbflow.worker.context import running
 from nbflow.worker.execute import Call, Executor
+from nbflow.worker.kept import RunState
 from nbflow.worker.task import Job, job_from_reply
 from nbflow.worker.unheard import Unheard
 
@@ -65,7 +66,8 @@ class Hands:
         with translated(self._store.url):
             fields = cast("dict[bytes, bytes]", self._store.client.hgetall(self._store.keys.run(at.run)))
             kept = cast("dict[str, str]", self._store.text.hgetall(self._store.keys.state(at.run)))
-        port = Unheard(job, executor, {name.decode(): value for name, value in fields.items()}, kept)
+        state = RunState(kept, lambda: 0, lambda _: None)
+        port = Unheard(job, executor, {name.decode(): value for name, value in fields.items()}, state)
         with opening, executor.world(job).entered():
             call = executor.call(job, port)
         return DebugCall(call.function, call.args, call.kwargs, lambda: _within(executor, job, call))

@@ -18,8 +18,8 @@ from nbflow.store.connect import Store
 __all__ = ["leaks"]
 
 ENDED = ("completed", "failed", "canceled")
-OF_A_RUN = "flow|log|run|emits|order|keys|state|owned|open|meet|left|turns|resolved|reuse|again|making"
-ONLY_WHILE_IT_RUNS = ("open", "meet", "left", "turns", "reuse", "again", "making")
+OF_A_RUN = "flow|log|run|emits|order|keys|state|fades|owned|open|meet|left|turns|resolved|reuse|again|making"
+ONLY_WHILE_IT_RUNS = ("open", "fades", "meet", "left", "turns", "reuse", "again", "making")
 STAGED = ("owned", "reuse", "state")
 
 

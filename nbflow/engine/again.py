@@ -163,7 +163,8 @@ def take(
     made = [(end, rewriter.outcome(end)) for end in ends]
     outcomes = {end.task: outcome for end, outcome in made if outcome is not None}
     older = _older([end for end, outcome in made if outcome is not None], origin.history, fingerprints)
-    state = {} if is_anew else origin.history.view.state
+    told_state = {} if is_anew else origin.history.view.state
+    state = {key: value for key, value in told_state.items() if key not in origin.history.fading}
     told = {
         "forkedFrom": origin.run,
         "forkedAt": origin.at,

@@ -54,6 +54,8 @@ class History:
 
     view: View
     ends: dict[str, End] = field(default_factory=dict[str, End])
+    fading: set[str] = field(default_factory=set[str])
+    """The values of the state that would have gone by themselves."""
     found: bool = True
     """Whether there was such an event."""
 
@@ -76,6 +78,9 @@ def history(run_id: str, events: Iterable[Event], at: str | None = None) -> Hist
         if is_over or event.type in BOUNDED_TYPES:
             continue
         reduce(told.view, event)
+        if event.type == "state":
+            goes = "ttl" in event.data or "cleanup" in event.data
+            (told.fading.add if goes else told.fading.discard)(str(event.data.get("key", "")))
         if event.type == "step.completed":
             told.ends[event.task] = _end(event, len(told.ends), told.fingerprints)
     return told

@@ -29,7 +29,7 @@ from nbflow.store.link import linked
 __all__ = ["NAMES", "STOCK_JOB_DATA", "Script", "load_script", "load_scripts", "sources", "upload"]
 
 NAMES = (
-    *("launch", "settle", "claim", "adopt", "slice", "tick", "beat", "giveback", "cancel", "append", "state"),
+    *("launch", "settle", "claim", "adopt", "slice", "tick", "beat", "giveback", "cancel", "append", "state", "recall"),
     *("own", "upload", "stage", "delete", "retire", "swept", "publish", "unpublish", "resolve", "emit", "reckon"),
     *("schedule", "unschedule", "suspend", "fire", "miss"),
     *("trigger", "untrigger", "mute", "trip", "pull", "drop"),
@@ -40,7 +40,7 @@ _HEADER = re.compile(r"^--! (\w+):[ \t]*(.*)$", re.MULTILINE)
 
 _TAKEN_WHEN_FULL = frozenset(
     (
-        *("beat", "cancel", "delete", "drop", "giveback", "mute", "retire", "suspend", "swept", "tick"),
+        *("beat", "cancel", "delete", "drop", "giveback", "mute", "recall", "retire", "suspend", "swept", "tick"),
         *("unpublish", "unschedule", "untrigger"),
     )
 )

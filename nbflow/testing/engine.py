@@ -12,6 +12,7 @@ import heapq
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from nbflow.engine.reuse import Outcome
@@ -28,6 +29,7 @@ from nbflow.testing.port import Output, TaskPort, TimeLimit, received_preview
 from nbflow.testing.record import Record
 from nbflow.testing.takeover import DecidedRun, Takeover, groups
 from nbflow.testing.waits import Alarm, Answers
+from nbflow.worker.kept import RunState
 from nbflow.worker.task import Ending, Job
 
 __all__ = ["MAX_RECOVERIES", "Engine"]
@@ -68,7 +70,8 @@ class Engine:
         places = Places(self._ready, self._held, self._timers)
         self._by_hand = ByHand(acts or {}, code, places, self._holds, self)
         self._keys: dict[str, str] = {}  # by task
-        self._state = dict(self._takeover.state)
+        tell_state = partial(record.add, "state", "", 0)
+        self._state = RunState(self._takeover.state, lambda: self._clock.now_ms, tell_state)
         self.kept = DecidedRun(self._decisions, code.step_entry, order.text, self._keys)
         self._errors: dict[str, dict[str, Any]] = {}
         self._told_skips = 0
@@ -386,6 +389,7 @@ class Engine:
             self.tell("step.canceled", execution, {"reason": "run"})
 
     def _close(self, kind: str, told: dict[str, Any]) -> None:
+        self._state.end()
         self._record.add(kind, data={"duration": self._clock.now_ms - self._began_ms, **told})
         self._ended = True
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import Any, Protocol, cast
 
 from nbflow.errors import Canceled
@@ -21,23 +19,22 @@ from nbflow.testing.record import Record
 from nbflow.worker.capture import Records
 from nbflow.worker.context import StepTimeout
 from nbflow.worker.execute import Executor
-from nbflow.worker.port import drawn, no_number, state_text
+from nbflow.worker.kept import RunState
+from nbflow.worker.port import drawn
 from nbflow.worker.records import record_text
+from nbflow.worker.state import Change
 from nbflow.worker.streams import Lines
 from nbflow.worker.tape import Tape
 from nbflow.worker.task import Job
 
 __all__ = ["Output", "TaskPort", "TimeLimit", "received_preview"]
 
-_NUMBER = re.compile(r"-?[\d.]+([eE][-+]?\d+)?")
-_WHOLE = re.compile(r"-?\d+")
-
 
 class TaskPort:
     """The `Port` of one execution. From a thread that outlives it nothing counts any more."""
 
     def __init__(
-        self, job: Job, record: Record, state: dict[str, str], executor: Executor, order: Order, *, line: str
+        self, job: Job, record: Record, state: RunState, executor: Executor, order: Order, *, line: str
     ) -> None:
         self._job, self._record, self._state, self._executor, self._order = job, record, state, executor, order
         self._line = line
@@ -54,32 +51,16 @@ class TaskPort:
     def read_trigger(self) -> str:
         return self._order.trigger
 
-    def read_state(self, key: str | None) -> dict[str, Any]:
+    def read_state(self, key: str | None) -> dict[str, str]:
         with self._lock:
-            return {name: json.loads(text) for name, text in self._state.items() if key in (None, name)}
+            return self._state.read(key)
 
-    def state(self, operation: str, key: str, value: Any) -> Any:
-        text = "" if operation == "delete" else state_text(key, value)
+    def state(self, change: Change) -> str:
         with self._lock:
             if self.is_over:
                 raise Canceled("this execution is over")
-            if operation == "delete":
-                if self._state.pop(key, None) is not None:
-                    self._add("state", {"operation": "delete", "key": key})
-                return None
-            self._state[key] = self._sum(key, text) if operation == "incr" else text
-            new = json.loads(self._state[key])
-            self._add("state", {"operation": "set", "key": key, "value": new})
-            return new
-
-    def _sum(self, key: str, by: str) -> str:
-        was = self._state.get(key, "0")
-        if not _NUMBER.fullmatch(was):
-            raise no_number(key, was)
-        if _WHOLE.fullmatch(was) and _WHOLE.fullmatch(by):
-            return str(int(was) + int(by))
-        total = f"{Decimal(was) + Decimal(by):f}"  # as the server adds: 0.1 and 0.2 are 0.3
-        return total.rstrip("0").rstrip(".") if "." in total else total
+            reply, text = self._state.change(change, lambda data: self._add("state", data))
+        return change.outcome(reply, text)
 
     def keep(self, name: str, value: Any) -> None:
         text = self._executor.codec(self._job).encode(drawn(value))

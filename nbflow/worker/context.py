@@ -13,6 +13,7 @@ from nbflow.errors import CommandRefused, InternalError, nearest
 from nbflow.model import veil
 from nbflow.model.ids import Index, index_for_people
 from nbflow.model.triggered import Triggered, read_triggered
+from nbflow.worker.state import Change, State
 
 __all__ = ["Context", "Emission", "Port", "StepTimeout", "TaskFacts", "UndeclaredEmit", "current", "running"]
 
@@ -60,8 +61,8 @@ class Port(Protocol):
     def record(self, kind: str, data: dict[str, Any]) -> None: ...
     def read_input(self) -> Any: ...
     def read_trigger(self) -> str: ...
-    def state(self, operation: str, key: str, value: Any) -> Any: ...
-    def read_state(self, key: str | None) -> dict[str, Any]: ...
+    def state(self, change: Change) -> str: ...
+    def read_state(self, key: str | None) -> dict[str, str]: ...
     def keep(self, name: str, value: Any) -> None: ...
     def is_canceled(self) -> bool: ...
     def line(self) -> str:
@@ -90,32 +91,6 @@ class Log:
     def _write(self, level: str, message: object, fields: dict[str, Any]) -> None:
         data: dict[str, Any] = {"level": level, "message": veil.masked(str(message))[:8192], "source": "step"}
         self._port.record("log", data | ({"fields": fields} if fields else {}))
-
-
-class State:
-    """The run's state: JSON values by key, shared by its steps, changed at once and atomically.
-
-    A change counts even if the attempt fails later: `incr` in a task that is tried twice counts twice.
-    """
-
-    def __init__(self, port: Port) -> None:
-        self._port = port
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return self._port.read_state(key).get(key, default)
-
-    def all(self) -> dict[str, Any]:
-        return self._port.read_state(None)
-
-    def set(self, key: str, value: Any) -> None:
-        self._port.state("set", key, value)
-
-    def delete(self, key: str) -> None:
-        self._port.state("delete", key, None)
-
-    def incr(self, key: str, by: float = 1) -> float:
-        """Add to a number (0 if there is none) and return the new value."""
-        return self._port.state("incr", key, by)
 
 
 @dataclass(slots=True)

@@ -12,17 +12,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbflow.errors import Canceled, CommandRefused, PayloadError
-from nbflow.model import veil
-from nbflow.model.codec import Codec, refuse_secrets
+from nbflow.errors import Canceled
+from nbflow.model.codec import Codec
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import Script, load_script
 from nbflow.store.wire import Wire
 from nbflow.worker.execute import Executor
+from nbflow.worker.state import Change
 from nbflow.worker.tape import Tape
 from nbflow.worker.task import Job
 
-__all__ = ["Desk", "WorkerPort", "WorkerReads", "drawn", "no_number", "state_text"]
+__all__ = ["Desk", "WorkerPort", "WorkerReads", "drawn"]
 
 
 class WorkerReads:
@@ -31,7 +31,7 @@ class WorkerReads:
 
     def __init__(self, wire: Wire, keys: Keys) -> None:
         self._wire, self._keys = wire, keys
-        self._own = load_script("own", keys)
+        self._own, self._recall = load_script("own", keys), load_script("recall", keys)
         self.run = ""
 
     def ask(self, *command: Any) -> Any:
@@ -83,12 +83,10 @@ class WorkerReads:
         text, signature = self.ask("HMGET", self._keys.run(run), "trigger", "triggersig")
         return text, signature
 
-    def state(self, run: str) -> dict[str, str]:
-        flat = self.ask("HGETALL", self._keys.state(run))
+    def state(self, run: str, key: str = "") -> dict[str, str]:
+        """All of it, or one value, as far as its time is not over."""
+        flat = self.ask(*self._recall.command(run=run, key=key))
         return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
-
-    def state_value(self, run: str, key: str) -> bytes | None:
-        return self.ask("HGET", self._keys.state(run), key)
 
     def holds(self, worker: str, execution: str) -> bool:
         return bool(self.ask("SISMEMBER", f"{self._keys.rq_worker(worker)}:executions", execution))
@@ -148,27 +146,22 @@ class WorkerPort:
         with self._talk() as job:
             return self.desk.executor.trigger(job, *self.desk.reads.trigger(job.run))
 
-    def read_state(self, key: str | None) -> dict[str, Any]:
+    def read_state(self, key: str | None) -> dict[str, str]:
         with self._talk() as job:
-            if key is None:
-                return {name: json.loads(text) for name, text in self.desk.reads.state(job.run).items()}
-            text = self.desk.reads.state_value(job.run, key)
-            return {} if text is None else {key: json.loads(text)}
+            return self.desk.reads.state(job.run, key or "")
 
-    def state(self, operation: str, key: str, value: Any) -> Any:
-        text = "" if operation == "delete" else state_text(key, value)
+    def state(self, change: Change) -> str:
         with self._talk() as job:
             reply = self.desk.reads.ask(
                 *self.desk.script.command(
                     worker=self.worker, job=job.id, lease=self.lease, run=job.run, task=job.task, attempt=job.attempt,
-                    operation=operation, key=key, value=text, nonce=f"{os.getpid()}:{next(self.desk.nonces)}",
+                    operation=change.operation, key=change.key, value=change.text, stays=change.stays, was=change.was,
+                    nonce=f"{os.getpid()}:{next(self.desk.nonces)}",
                 )
             )  # fmt: skip
         if reply[0] == b"LOST":
             raise Canceled("this execution was given up: its changes of state no longer count")
-        if reply[0] == b"NUMBER":
-            raise no_number(key, reply[1].decode())
-        return json.loads(reply[1]) if reply[1] else None
+        return change.outcome(reply[0].decode(), str(reply[1], "utf-8") if isinstance(reply[1], bytes) else "")
 
     def keep(self, name: str, value: Any) -> None:
         with self._talk() as job:
@@ -187,26 +180,6 @@ class WorkerPort:
 
     def _codec(self, job: Job) -> Codec:
         return self.desk.executor.codec(job)
-
-
-def no_number(key: str, text: str) -> CommandRefused:
-    """What `incr` of something else says."""
-    return CommandRefused(
-        f"The state {key!r} is {text[:60]}, which is no number.", hint="Use ctx.state.set to replace it."
-    )
-
-
-def state_text(key: str, value: Any) -> str:
-    """The JSON that a value of the state is kept as."""
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise PayloadError(
-            f"The state {key!r} is no JSON value ({error}).", hint="Keep text, numbers, lists and dicts; emit the rest."
-        ) from error
-    if veil.known:
-        refuse_secrets(json.dumps([key, value], ensure_ascii=False), f"state[{key!r}]")
-    return text
 
 
 def drawn(value: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nbflow.worker.execute import Executor
-from nbflow.worker.port import no_number, state_text
+from nbflow.worker.kept import RunState
+from nbflow.worker.state import Change
 from nbflow.worker.task import Job
 
 __all__ = ["Unheard"]
@@ -16,12 +16,12 @@ __all__ = ["Unheard"]
 
 @dataclass(slots=True)
 class Unheard:
-    """`fields` are those of the run's hash; `kept` is the run's state as JSON texts, and what changes it changes this."""
+    """`fields` are those of the run's hash; `kept` is the run's state as it was, and what changes it changes this."""
 
     job: Job
     executor: Executor
     fields: Mapping[str, bytes]
-    kept: dict[str, str]
+    kept: RunState
 
     def record(self, kind: str, data: dict[str, Any]) -> None:
         """Nobody listens."""
@@ -35,20 +35,11 @@ class Unheard:
     def line(self) -> str:
         return self.fields.get("line", self.job.run.encode()).decode()
 
-    def read_state(self, key: str | None) -> dict[str, Any]:
-        return {name: json.loads(text) for name, text in self.kept.items() if key in (None, name)}
+    def read_state(self, key: str | None) -> dict[str, str]:
+        return self.kept.read(key)
 
-    def state(self, operation: str, key: str, value: Any) -> Any:
-        if operation == "delete":
-            self.kept.pop(key, None)
-            return None
-        if operation == "incr":
-            was: Any = json.loads(self.kept.get(key, "0"))
-            if isinstance(was, bool) or not isinstance(was, int | float):
-                raise no_number(key, self.kept[key])
-            value = was + value
-        self.kept[key] = state_text(key, value)
-        return value
+    def state(self, change: Change) -> str:
+        return change.outcome(*self.kept.change(change, lambda _: None))
 
     def keep(self, name: str, value: Any) -> None:
         """It is kept nowhere."""

@@ -17,6 +17,7 @@ for _, entry in ipairs(call('ZRANGEBYSCORE', P..':timers', '-inf', now, 'LIMIT',
   elseif kind == 'await' then await_due(what, now, reckon)
   elseif kind == 'start' then start_now(what)
   elseif kind == 'rate' then limits.call(what)
+  elseif kind == 'fade' then fade_due(what, now)
   elseif kind == 'deadline' then
     take(what)
     if status == 'running' then doomed = {'deadline'} end_now() end

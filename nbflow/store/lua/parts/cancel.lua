@@ -1,3 +1,4 @@
+--! on: fades
 -- The end of a run, and removing the unfinished tasks of one that ended before them, at most 500 a script.
 -- Returns whether tasks are left. A queue is only searched while it is short; else its worker passes over the id.
 -- A run that has ended, or was ended while it waited itself, hands its place to the run that waits behind it.
@@ -16,8 +17,9 @@ end
 
 local function close_run(new, kind, data)                             -- the end of a run, whichever it is
   local now = now_ms()
-  local f = call('HMGET', rk, 'flow', 'started', 'after', 'then', 'queued_by')
+  local f = call('HMGET', rk, 'flow', 'started', 'after', 'then', 'queued_by', 'fading')
   status = new
+  if f[6] then fade_all(run) end
   event(run, kind, '', 0, '{"duration":'..(now - f[2])..data..'}')
   call('HSET', rk, 'status', new, 'ended', now)
   call('ZREM', P..':runs:running', run)
