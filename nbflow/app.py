@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbflow.define import registry
+from nbflow.define.asked import asked_limit, asked_moment_ms, asked_run, asked_text
 from nbflow.define.checked import checked_delay
 from nbflow.define.flow import FlowDefinition
 from nbflow.engine import awaits, control, deletion, queues
@@ -131,7 +132,7 @@ class Nbflow(Parts):
 
     def cancel(self, run_id: str, reason: str = "") -> None:
         """End a run; see `Run.cancel`."""
-        control.cancel(self.store, run_id, reason, who())
+        control.cancel(self.store, asked_run(run_id), asked_text("The reason of a cancel", reason), who())
 
     def resolve(self, run_id: str, question: Question, data: Any) -> None:
         """End a wait with an answer; see `Run.resolve`."""
@@ -149,7 +150,7 @@ class Nbflow(Parts):
 
     def delete(self, run_id: str) -> None:
         """Delete a run that has ended, with what only it refers to; see `Run.delete`."""
-        deletion.delete(self.store, run_id)
+        deletion.delete(self.store, asked_run(run_id))
         self._codecs.forget(run_id)
         deletion.sweep_all(self.store, self.artifacts)
 
@@ -180,7 +181,7 @@ class Nbflow(Parts):
 
     def run(self, run: str) -> Run:
         """The run of that id, or of the only one that begins so."""
-        found = self.index.resolve(run)
+        found = self.index.resolve(asked_run(run))
         return Run(found, self, flow=self.index.run(found).flow)
 
     def runs(
@@ -194,7 +195,7 @@ class Nbflow(Parts):
         limit: int = 50,
     ) -> DataFrame:
         """The newest runs, as a DataFrame."""
-        since_ms = None if since is None else int(since.timestamp() * 1000)
+        since_ms, limit = asked_moment_ms("since", since), asked_limit(limit)
         return frames.runs(
             self.index.runs(flow=flow, status=status, since_ms=since_ms, tag=tag, stalled=stalled, limit=limit)
         )

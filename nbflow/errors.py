@@ -86,10 +86,11 @@ __all__ = [
 ]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A ready clause that offers the nearest known names ("Did you mean 'merge'?"), or one that lists them."""
+def nearest(name: object, known: Iterable[str]) -> str:
+    """A ready clause that offers the nearest known names ("Did you mean 'merge'?"), or one that lists them. What somebody
+    took for a name may be anything."""
     names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    close = difflib.get_close_matches(name, names, n=2, cutoff=0.6) if isinstance(name, str) else []
     if close:
         return f"Did you mean {' or '.join(map(repr, close))}?"
     shown = ", ".join(map(repr, names[:8])) + (", …" if len(names) > 8 else "")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nbflow import app
 from nbflow.app import Nbflow
-from nbflow.define.checked import checked_count
+from nbflow.define.asked import asked_mappings, asked_text
+from nbflow.define.checked import checked_count, checked_texts
 from nbflow.define.flow import FlowDefinition
 from nbflow.engine.disabled import LaunchDisabled, launches_disabled, refuse_if_disabled
 from nbflow.engine.options import Options
@@ -192,7 +193,7 @@ class Flow(FlowDefinition):
     def start_many_on(self, nbflow: Nbflow, options: Options, inputs: Sequence[Mapping[str, Any]]) -> list[Run]:
         """What both `start_many` come down to."""
         self._refuse_if_disabled()
-        return nbflow.start_many(self, inputs, options)
+        return nbflow.start_many(self, asked_mappings(inputs), options)
 
     def _refuse_if_disabled(self) -> None:
         refuse_if_disabled(self.name)
@@ -225,10 +226,13 @@ def checked_options(
     priority: int | None = None,
 ) -> Options:
     """The options of a start. DefinitionError for what cannot be."""
-    return Options(_checked_key(key), tuple(map(str, tags)), queue or "", priority, delay)
+    labels = tuple(asked_text("A tag", tag) for tag in checked_texts("tags=", tags))
+    return Options(_checked_key(key), labels, queue or "", priority, delay)
 
 
 def _checked_key(key: str | None) -> str:
-    if key is not None and not 0 < len(key) <= 200:
+    if key is None:
+        return ""
+    if not 0 < len(asked_text("A key", key)) <= 200:
         raise DefinitionError(f"A key has 1 to 200 characters, not {len(key)}.", hint="Shorten it, or hash it.")
-    return key or ""
+    return key

@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from nbflow.define.asked import asked_path
 from nbflow.engine.codecs import Codecs
 from nbflow.engine.launch import Launcher
 from nbflow.errors import SecretMissing
@@ -49,8 +50,8 @@ class Parts:
         self._url = url or chosen.redis_url
         self._secret = secret.encode() if isinstance(secret, str) else secret or chosen.secret_bytes
         self.namespace = Keys(namespace or chosen.namespace).namespace
-        root = project or chosen.project
-        self.project = find_project() if root is None else Project(Path(root).absolute())
+        root = chosen.project if project is None else asked_path(project)
+        self.project = find_project() if root is None else Project(root.absolute())
         self._warned: set[str] = set()
 
     def __enter__(self) -> Self:

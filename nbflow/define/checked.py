@@ -8,8 +8,9 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
+from nbflow.define.asked import shown
 from nbflow.define.forms import subscriptions_of
 from nbflow.errors import DefinitionError, nearest
 from nbflow.model.definition import is_topic_name
@@ -30,6 +31,7 @@ __all__ = [
     "checked_retention",
     "checked_retry",
     "checked_stall",
+    "checked_texts",
     "checked_timeout",
     "delay_s",
     "first_line",
@@ -80,7 +82,7 @@ def checked_name(function: Callable[..., Any], name: str | None) -> str:
         message = f"{function!r} cannot be a step."
         raise DefinitionError(message, hint="Decorate a function; wrap anything else in a def.")
     called = getattr(function, "__name__", "") if name is None else name
-    if not is_step_name(called):
+    if not isinstance(called, str) or not is_step_name(called):
         message = f"A step cannot be called {called!r}."
         hint = (
             "Pass name= with letters, digits, '_' and '-', which begins with a letter, "
@@ -90,8 +92,15 @@ def checked_name(function: Callable[..., Any], name: str | None) -> str:
     return called
 
 
+def checked_texts(what: str, texts: Any) -> tuple[Any, ...]:
+    """What is given as a list of texts, as a tuple; their own check is the caller's."""
+    if isinstance(texts, list | tuple | set | frozenset):
+        return tuple(cast("list[Any]", texts))
+    raise DefinitionError(f"{what} cannot be {shown(texts)}.", hint="Give a list of texts.")
+
+
 def checked_emits(step: str, emits: str | Sequence[str]) -> tuple[str, ...]:
-    topics = (emits,) if isinstance(emits, str) else tuple(emits)
+    topics = checked_texts(f"emits= of step {step!r}", (emits,) if isinstance(emits, str) else emits)
     for topic in topics:
         if not isinstance(topic, str) or not is_topic_name(topic):  # pyright: ignore[reportUnnecessaryIsInstance]
             message = f"Step {step!r} emits {topic!r}, which names no topic."

@@ -19,6 +19,7 @@ from nbflow.define.checked import (
     checked_queue,
     checked_retention,
     checked_stall,
+    checked_texts,
     result_name,
 )
 from nbflow.define.declaration import (
@@ -141,7 +142,7 @@ class FlowDefinition:
 
     def declaration(self, name: str) -> StepDeclaration:
         """The step of that name."""
-        found = self._record.declaration(name)
+        found = self._record.declaration(name) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
         if found is None:
             hint = nearest(name, (step.name for step in self.steps()))
             raise DefinitionError(f"Flow {self.name!r} has no step {name!r}.", hint=hint)
@@ -205,8 +206,8 @@ def step(
     **keywords: Unpack[StepKeywords],
 ) -> StepDecorator:
     """The long form: one function as a step of several flows, of each on its own. Further keywords as for `flow.step`."""
-    several = [flows] if isinstance(flows, str | FlowDefinition) else [*flows]
-    names = [flow if isinstance(flow, str) else flow.name for flow in several]
+    several = (flows,) if isinstance(flows, str | FlowDefinition) else checked_texts("step(flows=…)", flows)
+    names = [flow.name if isinstance(flow, FlowDefinition) else flow for flow in several]
     if not names:
         raise DefinitionError("step(flows=[]) names no flow.", hint="Name at least one flow.")
     if role not in ("step", "entry"):

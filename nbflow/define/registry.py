@@ -255,7 +255,7 @@ def forget(flow: str, step: str) -> None:
     """Take a step out of a flow, whichever cell defined it."""
     with _lock:
         record = get(flow)
-        if record.declaration(step) is None:
+        if not isinstance(step, str) or record.declaration(step) is None:  # pyright: ignore[reportUnnecessaryIsInstance]
             known = [declaration.name for declaration in record.declarations()]
             raise DefinitionError(f"Flow {flow!r} has no step {step!r}.", hint=nearest(step, known))
         record.drop(step)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from nbflow.errors import DefinitionError
 
@@ -75,13 +75,20 @@ class Retry:
     LONGEST: ClassVar[int] = 1000
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_attempts, bool) or not 1 <= self.max_attempts <= self.LONGEST:
+        most: Any = self.max_attempts
+        if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= self.LONGEST:
             raise DefinitionError(
                 f"Retry(max_attempts={self.max_attempts!r}) is not possible.",
                 hint="Give a whole number from 1 to 1000.",
             )
         seconds(self.backoff, "Retry(backoff=…)")
         seconds(self.max_delay, "Retry(max_delay=…)")
+        for name, which in (("on", self.on), ("unless", self.unless)):
+            if not _is_which(which):
+                raise DefinitionError(
+                    f"Retry({name}=…) is no exception and no function of one.",
+                    hint=f"Write {name}=TimeoutError, {name}=(OSError, ValueError), or a function that says yes or no.",
+                )
 
     @staticmethod
     def later(after: Duration) -> RetryLater:
@@ -96,6 +103,13 @@ class Retry:
         """Seconds between the end of attempt `attempt` and the next."""
         full = min(seconds(self.backoff) * 2 ** min(attempt - 1, 60), seconds(self.max_delay))
         return full * (0.5 + draw() / 2) if self.jitter else full
+
+
+def _is_which(which: Any) -> bool:
+    is_one = not isinstance(which, tuple)
+    kinds = cast("tuple[Any, ...]", (which,) if is_one else which)
+    are_types = all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds)
+    return are_types or (is_one and callable(kinds[0]) and not isinstance(kinds[0], type))
 
 
 def _matches(which: Which, error: BaseException) -> bool:

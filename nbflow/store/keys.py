@@ -28,7 +28,7 @@ class Keys:
     namespace: str = "nbflow"
 
     def __post_init__(self) -> None:
-        if not _NAMESPACE.fullmatch(self.namespace):
+        if not isinstance(self.namespace, str) or not _NAMESPACE.fullmatch(self.namespace):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise CommandRefused(
                 f"{self.namespace!r} cannot be a namespace.",
                 hint="Use at most 40 letters, digits, '_' and '-', beginning with a letter.",

@@ -17,6 +17,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
+from nbflow.define.asked import shown
+from nbflow.define.checked import checked_choice, checked_count
 from nbflow.define.flow import FlowDefinition
 from nbflow.define.payloads import input_of, mapped
 from nbflow.engine.again import How, Origin, new_code, take
@@ -72,6 +74,13 @@ class Trial:
         start: datetime | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> None:
+        if not isinstance(crashes, int | float) or not 0 <= crashes <= 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DefinitionError(f"crashes={shown(crashes)} is no share.", hint="Give a number from 0 to 1.")
+        if start is not None and not isinstance(start, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DefinitionError(f"start={shown(start)} is no moment.", hint="Give a datetime with a time zone.")
+        if seed is not None and not isinstance(seed, int | random.Random):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DefinitionError(f"seed={shown(seed)} is none.", hint="Give a whole number, or a random.Random.")
+        checked_count("workers", workers)
         self._flow, self._seed, self._workers, self._crashes = flow, seed, workers, crashes
         self._start = start or BEGINNING
         self._secrets = checked_values(secrets)
@@ -85,13 +94,18 @@ class Trial:
     def crash(self, task: str, *, times: int = 1, when: When = "after") -> Trial:
         """Have the worker die while it executes a task, `"parse[3]"`, or every task of a step, `"parse"`: before the body
         ran, or after it, when all that it did is done and none of it counts. Four times in a row are final."""
-        self._known(split_task(task)[0] if "[" in task else task)
+        self._known(task)
+        checked_count("times", times)
+        checked_choice("when", when, ("before", "after"))
         self._plan[task, when] = times
         return self
 
     def replace(self, step: str, function: Callable[..., Any]) -> Trial:
         """Give a step another body. It travels like a step: let it return something, what it notes elsewhere is lost."""
         self._known(step)
+        if not callable(function):
+            message = f"The body of {step!r} cannot be {shown(function)}."
+            raise DefinitionError(message, hint="Give a function; wrap anything else in a def.")
         self._replaced[step] = function
         self._made = None
         return self
@@ -99,7 +113,7 @@ class Trial:
     def resolve(self, task: str, data: Any = None, *, after: Duration = 0) -> Trial:
         """Answer a task that waits, `"pay"`, `"pay[3]"` or `"pay[b.csv]"`, so long after it asked. Said again for the same
         name, it is the answer to the next question, after a timeout. `data` may be a function of what is asked."""
-        self._known(split_task(task)[0] if "[" in task else task)
+        self._known(task)
         after_ms = round(seconds(after, "How long an answer takes") * 1000)
         self._answers.to.setdefault(task, []).append((data, after_ms))
         return self
@@ -247,8 +261,10 @@ class Trial:
     def _outcome(self, run: Run) -> tuple[str, str]:
         return run.status, self._code.codec.encode(run.result) if run.status == "completed" else ""
 
-    def _known(self, step: str) -> None:
+    def _known(self, task: str) -> None:
+        """The task's step is one of the flow."""
         names = [declared.name for declared in self._flow.steps()]
+        step = split_task(task)[0] if isinstance(task, str) and "[" in task else task  # pyright: ignore[reportUnnecessaryIsInstance]
         if step not in names:
             raise DefinitionError(f"Flow {self._flow.name!r} has no step {step!r}.", hint=nearest(step, names))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Never
 
+from nbflow.define.asked import asked_path
 from nbflow.errors import CommandRefused
 from nbflow.model.codec import Codec
 from nbflow.model.events import BOUNDED_TYPES
@@ -22,7 +23,7 @@ def load(path: str | Path) -> Run:
 
     CommandRefused says why a file is none. Nothing in it is executed, whoever wrote it.
     """
-    contents = read_archive(path)
+    contents = read_archive(asked_path(path))
     view = View(contents.run_id, contents.flow)
     try:  # events that do not fit together are found now, not at some later look
         for event in contents.events:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from nbflow.define.asked import asked_path, asked_patience, asked_text
 from nbflow.errors import UnknownRun
 from nbflow.model.view import View
 from nbflow.picture.bundle import run_mimebundle
@@ -37,7 +38,7 @@ class Run(ToldRun):
 
         Ctrl-C stops the waiting and leaves the run. `TimeoutError` after `timeout` seconds; the run goes on then as well.
         """
-        shown = new_progress() if progress else None
+        timeout, shown = asked_patience(timeout), new_progress() if progress else None
         try:
             self._wait(timeout, shown)
         except KeyboardInterrupt:
@@ -52,11 +53,11 @@ class Run(ToldRun):
 
     def follow(self, after: str = "0-0", timeout: float | None = None) -> Followed:
         """Its events as they come, from the first one (or after an id): for `for` and for `async for`."""
-        return self._backend.follower.follow(self.id, after, timeout)
+        return self._backend.follower.follow(self.id, after, asked_patience(timeout))
 
     def cancel(self, reason: str = "") -> Run:
         """End the run. Nothing of it starts any more, what runs is interrupted, and nothing it still does counts."""
-        self._backend.cancel(self.id, reason)
+        self._backend.cancel(self.id, asked_text("The reason of a cancel", reason))
         return self
 
     def resolve(self, step: str | Callable[..., Any], data: Any = None) -> Run:
@@ -110,7 +111,7 @@ class Run(ToldRun):
 
     def export(self, path: str | Path) -> Path:
         """Write the run into one file: its events and artifacts, without pickles. `nbflow.load(path)` shows it anywhere."""
-        return write_archive(path, self.id, self._log, self._backend.codec_for(self.id).artifacts)
+        return write_archive(asked_path(path), self.id, self._log, self._backend.codec_for(self.id).artifacts)
 
     def __repr__(self) -> str:
         """Without an id: a saved notebook that is executed again shows the same."""

@@ -174,7 +174,7 @@ class ToldRun:
     def artifact(self, name: str) -> Any:
         """What a step kept with `ctx.artifact(name, …)`; of several of one name the last. A figure comes as PNG bytes."""
         kept = self.view.artifacts
-        if name not in kept:
+        if not isinstance(name, str) or name not in kept:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise CommandRefused(f"The run kept no artifact {name!r}.", hint=nearest(name, kept))
         return self._decode(kept[name])
 
