@@ -36,6 +36,7 @@ from nbflow.watch.run import Run
 
 if TYPE_CHECKING:
     from nbflow.engine.again import How
+    from nbflow.engine.triggers import Pulled
     from nbflow.model.policy import Duration
     from nbflow.model.versions import Version
     from nbflow.model.waiting import Question
@@ -142,11 +143,15 @@ class Nbflow(Parts):
         """An event from outside of runs: it ends the wait of all tasks with a matching `OnEvent(topic)`, and is kept for
         those that look back for it. It starts the flows that are on a trigger of its topic; what cannot be started here is left
         to the workers. How many waits it ended by now."""
+        return self.tell(topic, payload)[0]
+
+    def tell(self, topic: str, payload: Any = None) -> tuple[int, list[Pulled]]:
+        """`emit`, with what became of the flows on triggers of the topic."""
         ended, event = awaits.emit(self.store, self.signer, topic, payload)
         if event:
             with contextlib.suppress(NbflowError):
-                self.subscribed.fire(event)
-        return ended
+                return ended, self.subscribed.fire(event)
+        return ended, []
 
     def delete(self, run_id: str) -> None:
         """Delete a run that has ended, with what only it refers to; see `Run.delete`."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from nbflow.cli.terminal import plain, say
+from nbflow.cli.inputs import read_value
+from nbflow.cli.terminal import plain, say, warn
 
 __all__ = ["emit", "resolve"]
 
@@ -25,7 +26,7 @@ def resolve(
     """Answer a task that waits. The answer is validated first; of two answers one wins."""
     from nbflow.app import default
 
-    answer = _document(inputs or [], "--input")
+    answer = read_value(inputs or [], "--input")
     with default() as nbflow:
         found = nbflow.run(run)
         found.resolve(step, answer)
@@ -38,24 +39,15 @@ def emit(
         str | None, typer.Argument(metavar="[JSON]", help="The payload: JSON, @file, or name=value.")
     ] = None,
 ) -> None:
-    """Tell all tasks that wait for an event of this topic."""
+    """Tell all tasks that wait for an event of this topic, and start the flows that are on a trigger of it."""
     from nbflow.app import default
 
-    document = None if payload is None else _document([payload], "JSON")
+    document = None if payload is None else read_value([payload], "JSON")
     with default() as nbflow:
-        ended = nbflow.emit(topic, document)
+        ended, pulled = nbflow.tell(topic, document)
     say(f"{plain(topic)} ended {ended} wait{'' if ended == 1 else 's'}.")
-
-
-def _document(texts: list[str], said_as: str) -> Any:
-    """The one value, or the named ones as a dict."""
-    from nbflow.cli.inputs import read_inputs
-
-    try:
-        typed = read_inputs(texts, ())
-    except typer.BadParameter as error:
-        error.param_hint = said_as
-        raise
-    if typed.whole:
-        return typed.whole[0]
-    return typed.values if texts else None
+    for one in pulled:
+        if one.run is not None:
+            say(f"Run {one.run} of {plain(one.flow)} is started.")
+        elif one.error is not None:
+            warn(f"{plain(one.flow)} is not started here: {plain(one.error.message)}")

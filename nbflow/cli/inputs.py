@@ -15,9 +15,10 @@ import typer
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["TypedInput", "read_document", "read_inputs"]
+__all__ = ["TypedInput", "read_document", "read_inputs", "read_value"]
 
 _PAIR = re.compile(r"([^\W\d]\w*)=(.*)", re.DOTALL)
+_DOTTED = re.compile(r"([^\W\d][\w.-]*)=(.*)", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -36,12 +37,24 @@ class TypedInput:
         }
 
 
-def read_inputs(options: Sequence[str], pairs: Sequence[str]) -> TypedInput:
+def read_value(texts: Sequence[str], said_as: str, *, dotted: bool = False) -> Any:
+    """One value: a document, or what is named, as a dict; None if nothing is given. `dotted` allows fields of fields as names."""
+    try:
+        typed = read_inputs(texts, (), dotted=dotted)
+    except typer.BadParameter as error:
+        error.param_hint = said_as
+        raise
+    if typed.whole:
+        return typed.whole[0]
+    return typed.values if texts else None
+
+
+def read_inputs(options: Sequence[str], pairs: Sequence[str], *, dotted: bool = False) -> TypedInput:
     """The input of all `--input` and of the `name=value` behind the flow. BadParameter if it cannot be read, or names
     something twice."""
     typed = TypedInput()
     for text in (*options, *pairs):
-        pair = _PAIR.fullmatch(text)
+        pair = (_DOTTED if dotted else _PAIR).fullmatch(text)
         if pair:
             _add(typed, {pair[1]: _value(pair[2])})
             typed.texts[pair[1]] = pair[2]

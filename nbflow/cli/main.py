@@ -30,23 +30,33 @@ from nbflow.cli import (
     queues,
     quickstart,
     runs,
+    schedules,
     secret,
     stack,
     start,
     tasks,
+    triggers,
     versions,
     why,
     workers,
 )
 from nbflow.cli.terminal import block, in_commands, plain, warn
-from nbflow.errors import InputInvalid, InternalError, NbflowError, UnknownFlow, UnknownRun, UnknownSchedule
+from nbflow.errors import (
+    InputInvalid,
+    InternalError,
+    NbflowError,
+    UnknownFlow,
+    UnknownRun,
+    UnknownSchedule,
+    UnknownTrigger,
+)
 
 __all__ = ["app", "exit_code", "main"]
 
 PLAIN: dict[str, Any] = {"rich_markup_mode": None}  # rich would cost as much time again for --help
 GONE = 141
 """What a shell tells of a program that SIGPIPE ended."""
-USAGE = (InputInvalid, UnknownFlow, UnknownRun, UnknownSchedule)
+USAGE = (InputInvalid, UnknownFlow, UnknownRun, UnknownSchedule, UnknownTrigger)
 
 
 class _Commands(typer.core.TyperGroup):
@@ -140,6 +150,30 @@ _queues.callback()(queues.queues)
 _queues.command("pause")(queues.pause)
 _queues.command("resume")(queues.resume)
 app.add_typer(_queues, name="queues")
+
+_schedule = typer.Typer(help="Published flows, by the clock.", no_args_is_help=True, **PLAIN)
+for name, command in (
+    ("list", schedules.list_schedules),
+    ("set", schedules.set_schedule),
+    ("pause", schedules.pause),
+    ("resume", schedules.resume),
+    ("backfill", schedules.backfill),
+    ("remove", schedules.remove),
+):
+    _schedule.command(name)(command)
+app.add_typer(_schedule, name="schedule")
+
+_trigger = typer.Typer(help="Published flows, when something happens.", no_args_is_help=True, **PLAIN)
+for name, command in (
+    ("list", triggers.list_triggers),
+    ("set", triggers.set_trigger),
+    ("fire", triggers.fire),
+    ("pause", triggers.pause),
+    ("resume", triggers.resume),
+    ("remove", triggers.remove),
+):
+    _trigger.command(name)(command)
+app.add_typer(_trigger, name="trigger")
 
 _secret = typer.Typer(help="The secret that code is signed with, and secrets of steps.", no_args_is_help=True, **PLAIN)
 _secret.command("new")(secret.new)

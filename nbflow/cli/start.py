@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nbflow.model.view import View
     from nbflow.watch.run import Run
 
-__all__ = ["start", "wait_for"]
+__all__ = ["start", "values_of", "wait_for"]
 
 Priority = Annotated[
     int | None, typer.Option(min=-100, max=100, help="Higher comes first in a queue; instead of the steps' own.")
@@ -90,14 +90,14 @@ def wait_for(run: Run, *, as_json: bool = False) -> int:
 def _start(nbflow: Nbflow, flow: FlowDefinition | str, typed: TypedInput, options: Options) -> Run:
     """A flow at hand, or the newest version that is published by that name."""
     if not isinstance(flow, str):
-        return nbflow.start(flow, _values(typed, flow.bind_input, flow.input_model), options)
+        return nbflow.start(flow, values_of(typed, flow.bind_input, flow.input_model), options)
     newest = nbflow.published.newest(flow)
     opened = nbflow.published.open(newest)
-    values = _values(typed, opened.input.bind, lambda: opened.input.model)
+    values = values_of(typed, opened.input.bind, lambda: opened.input.model)
     return nbflow.start_flow(flow, values, options, version=newest.number)
 
 
-def _values(
+def values_of(
     typed: TypedInput, bind: Callable[[list[object], dict[str, object]], dict[str, Any]], model: Callable[[], Any]
 ) -> dict[str, Any]:
     """What was typed, by name; of a flow that takes one value, also that value alone."""
