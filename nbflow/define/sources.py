@@ -248,7 +248,12 @@ def _places(spec: ModuleSpec) -> Iterable[str]:
     carried = getattr(spec.loader, "carried_source", None)
     if carried is not None:
         return (str(Path.cwd()),)  # any place that exists and is not installed: its file may be on another machine
-    return (spec.origin,) if spec.origin else tuple(spec.submodule_search_locations or ())
+    if spec.origin:
+        return (spec.origin,)
+    above = spec.name.rpartition(".")[0]
+    if above and above not in sys.modules:  # a namespace package asks it for its path
+        importlib.import_module(above)
+    return tuple(spec.submodule_search_locations or ())
 
 
 def _text(name: str, path: str) -> str:

@@ -333,8 +333,8 @@ def test_real_workers_end_with_a_killed_keeper(stack: Stack, tmp_path: Path) -> 
 
 
 def test_real_workers_do_not_keep_an_unneeded_stack(stack: Stack, tmp_path: Path) -> None:
-    with_real_workers(stack, idle_s=2.0, check_s=0.2)
-    eventually(lambda: processes_of(tmp_path), lambda left: left == [])
+    with_real_workers(stack, idle_s=8.0, check_s=0.2)
+    eventually(lambda: processes_of(tmp_path), lambda left: left == [], timeout_s=40)
 
 
 @pytest.mark.fault

@@ -146,11 +146,12 @@ def test_what_is_no_input_no_version_and_no_note_is_refused(site: Site):
             act()
     for act in (
         lambda: nf.start_flow(flow.name, anything),
-        lambda: flow.start_many([anything]),
         lambda: flow.schedule("1h", input=anything),
     ):
         with refused(InputInvalid, "is 5, and not values by name", "{'n': ...}"):
             act()
+    with refused(CommandRefused, "a list of inputs, each a dict, and not 5"):
+        flow.start_many([anything])
     assert len(site.nbflow.index.runs(flow=flow.name)) == 0
 
 
