@@ -17,17 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from nbflow.define import registry
 from nbflow.define.asked import asked_limit, asked_moment_ms, asked_run, asked_text
-from nbflow.define.checked import checked_delay
 from nbflow.define.flow import FlowDefinition
 from nbflow.engine import awaits, control, deletion, queues
 from nbflow.engine.disabled import refuse_if_disabled
 from nbflow.engine.launch import Order, who
-from nbflow.engine.options import Options, refuse_late_start
+from nbflow.engine.options import Options
 from nbflow.errors import CommandRefused, NbflowError, nearest
 from nbflow.local.stack import StackStatus
 from nbflow.model.codec import Codec
 from nbflow.parts import Parts
-from nbflow.picture.flow_picture import picture_of
 from nbflow.settings import settings
 from nbflow.store.index import RunRow
 from nbflow.store.usage import UsageRow, usage
@@ -35,6 +33,7 @@ from nbflow.watch import frames
 from nbflow.watch.run import Run
 
 if TYPE_CHECKING:
+    from nbflow.define.bundle import Bundle
     from nbflow.engine.again import How
     from nbflow.engine.triggers import Pulled
     from nbflow.model.policy import Duration
@@ -69,31 +68,21 @@ class Nbflow(Parts):
 
     def _order(self, flow: FlowDefinition, options: Options) -> tuple[Order, Codec]:
         """All of an order but its input: the code of the flow as it is now, and what encodes payloads for it."""
-        from nbflow.define.bundle import make_bundle
-        from nbflow.define.lint import check_startable
-        from nbflow.define.plan import compile_plan
+        from nbflow.engine.packing import packed
 
-        check_startable(flow)
-        spec = deletion.with_retention(flow.spec(), settings().retention)
-        refuse_late_start(flow.name, spec.deadline_s, options)
-        specs = {step.name: step for step in spec.steps}
-        codes = {step.name: (specs[step.name], step.function, step.key) for step in flow.steps()}
-        bundle = make_bundle(flow.name, codes, signer=self.signer, project=self.project.root)
-        self._warn(bundle.warnings)
-        self._codecs.remember(bundle.digest, bundle.types)
-        order = Order(
-            flow.name,
-            compile_plan(spec),
-            bundle,
-            {},
-            picture_of(spec).to_json(),
-            options.key,
-            options.tags,
-            options.queue,
-            options.priority,
-            checked_delay(options.delay),
+        def on_bundle(bundle: Bundle) -> None:
+            self._warn(bundle.warnings)
+            self._codecs.remember(bundle.digest, bundle.types)
+
+        order = packed(
+            flow,
+            options,
+            signer=self.signer,
+            project=self.project.root,
+            retention=settings().retention,
+            on_bundle=on_bundle,
         )
-        return order, self._codecs.of_types(bundle.types)
+        return order, self._codecs.of_types(order.bundle.types)
 
     def start_flow(
         self, name: str, values: Mapping[str, Any], options: Options | None = None, *, version: int | None = None
@@ -108,7 +97,13 @@ class Nbflow(Parts):
         """The flow as it is defined now as its newest version; see `Flow.publish`. `dry_run` tells only what it would be."""
         order, _ = self._order(flow, Options())
         version = self.published.described(order, flow, note)
-        return version if dry_run else self.published.publish(order, version)
+        if dry_run:
+            return version
+        for parcel in order.parcels:  # what it starts is started by name from then on
+            other = registry.defined(parcel.flow)
+            if other is not None and parcel.flow != flow.name and self.published.find(parcel.flow) is None:
+                self.published.publish(parcel, self.published.described(parcel, other))
+        return self.published.publish(order, version)
 
     def again(
         self, run_id: str, how: How, *, at: str | None = None, changed: bool = False, flow: FlowDefinition | None = None
@@ -184,6 +179,10 @@ class Nbflow(Parts):
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
+    def handle(self, run_id: str, flow: str) -> Run:
+        """The handle of a run whose flow is known."""
+        return Run(run_id, self, flow=flow)
+
     def run(self, run: str) -> Run:
         """The run of that id, or of the only one that begins so."""
         found = self.index.resolve(asked_run(run))
@@ -197,12 +196,16 @@ class Nbflow(Parts):
         since: datetime | None = None,
         tag: str | None = None,
         stalled: bool | None = None,
+        parent: Run | str | None = None,
         limit: int = 50,
     ) -> DataFrame:
-        """The newest runs, as a DataFrame."""
+        """The newest runs, as a DataFrame; with `parent` those that it started."""
         since_ms, limit = asked_moment_ms("since", since), asked_limit(limit)
+        of = None if parent is None else parent.id if isinstance(parent, Run) else self.index.resolve(parent)
         return frames.runs(
-            self.index.runs(flow=flow, status=status, since_ms=since_ms, tag=tag, stalled=stalled, limit=limit)
+            self.index.runs(
+                flow=flow, status=status, since_ms=since_ms, tag=tag, stalled=stalled, parent=of, limit=limit
+            )
         )
 
     def flows(self) -> DataFrame:

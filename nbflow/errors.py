@@ -19,6 +19,7 @@
     │   ├── NotEnded             the run is not over yet
     │   └── StillRunning         it is not over within the time one would wait (a TimeoutError, too)
     ├── StepFailure          user code failed; carries the step and its line
+    │   └── ChildFailed          the run that a step awaited did not complete
     ├── StoreError           the server; trying again may help
     │   ├── ServerUnreachable    nothing answers at the address
     │   ├── AccessDenied         wrong password, or a user without the rights
@@ -53,6 +54,7 @@ __all__ = [
     "BundleUnsigned",
     "Canceled",
     "CaptureError",
+    "ChildFailed",
     "CommandRefused",
     "DefinitionError",
     "DeliveryRefused",
@@ -242,6 +244,12 @@ class StepFailure(NbflowError):
         self.step = task.partition("[")[0]
         self.error = error
         self.traceback = traceback
+
+
+class ChildFailed(StepFailure):
+    """The run that a step started and awaited failed, was canceled, or is gone. `run_id` is that run's."""
+
+    code = "child-failed"
 
 
 class StoreError(NbflowError):

@@ -27,10 +27,12 @@ def runs(
     since: datetime | None = None,
     tag: str | None = None,
     stalled: bool | None = None,
+    parent: Run | str | None = None,
     limit: int = 50,
 ) -> DataFrame:
-    """The newest runs: id, flow, status, times, tags. `stalled`: those that cannot go on without somebody acting."""
-    return app.default().runs(flow, status, since=since, tag=tag, stalled=stalled, limit=limit)
+    """The newest runs: id, flow, status, times, tags. `stalled`: those that cannot go on without somebody acting. `parent`:
+    those that steps of that run started."""
+    return app.default().runs(flow, status, since=since, tag=tag, stalled=stalled, parent=parent, limit=limit)
 
 
 def run(run: str) -> Run:

@@ -18,7 +18,7 @@ from nbflow.store.connect import Store
 __all__ = ["leaks"]
 
 ENDED = ("completed", "failed", "canceled")
-OF_A_RUN = "flow|log|run|emits|order|keys|state|fades|owned|open|meet|left|turns|resolved|reuse|again|making"
+OF_A_RUN = "flow|log|run|emits|order|keys|state|fades|owned|open|meet|left|turns|resolved|reuse|again|making|children"
 ONLY_WHILE_IT_RUNS = ("open", "fades", "meet", "left", "turns", "reuse", "again", "making")
 STAGED = ("owned", "reuse", "state")
 
@@ -120,7 +120,7 @@ class _Check:
                 told = json.loads(record[64:]) if number != "newest" else None
                 found.update([f"plan:{told['plan']}", f"bundle:{told['bundle']}"] if told else [])
         for other in self.text.scan_iter(f"{space}:owned:*"):
-            found.update(f"artifact:{digest}" for digest in self.text.smembers(other))
+            found.update(one if ":" in one else f"artifact:{one}" for one in self.text.smembers(other))
         return found
 
     def _versions(self, key: str, flow: str) -> str:
@@ -206,7 +206,7 @@ class _Check:
         return ""
 
     def _slices(self, key: str) -> str:
-        runs = {entry.split(" ")[0] for entry in self.text.lrange(key, 0, -1)} - {"*event"}
+        runs = {entry.split(" ")[0] for entry in self.text.lrange(key, 0, -1)} - {"*event", "*child"}
         gone = sorted(run for run in runs if self._status(run) is None)
         return f"it names {gone}" if gone else ""
 

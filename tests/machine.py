@@ -23,6 +23,7 @@ class Claimed:
     lease: int
     worker: str
     payloads: list[str | None]
+    joins: str | None = ""
 
 
 class Machine:
@@ -113,7 +114,7 @@ class Machine:
         if not reply:
             return None
         texts: list[Any] = [None if part is None else part.decode() for part in reply]
-        return Claimed(texts[0], texts[1], texts[2], int(texts[3]), texts[4], lease, worker, texts[13:])
+        return Claimed(texts[0], texts[1], texts[2], int(texts[3]), texts[4], lease, worker, texts[14:], texts[13])
 
 
 def one(topic: str, payload: str = "1", index: str = "0") -> list[Any]:

@@ -24,6 +24,8 @@ JsonLines = Annotated[bool, typer.Option("--json", help="One JSON object a line.
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id, or the beginning of it.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Go on up to the end of the run.")]
 ENDED = ("completed", "failed", "canceled")
+MOST_CHILDREN = 100
+"""So many runs that a run started are shown."""
 STATUSES = ("running", "awaiting", *ENDED)
 
 
@@ -70,10 +72,14 @@ def show(run: RunId, as_json: Json = False) -> None:
     with default() as nbflow:
         found = nbflow.run(run)
         row, view, status, stalled = nbflow.index.run(found.id), found.view, found.status, found.stalled
+        started = list(_started(nbflow, view))
     if as_json:
-        document(run_record(row) | view_record(view, status) | {"stalled": stalled})
+        children = [
+            {"id": child.id, "flow": child.flow, "status": child.status, "level": level} for level, child in started
+        ]
+        document(run_record(row) | view_record(view, status) | {"stalled": stalled, "children": children})
     else:
-        _show(row, view, f"{status}, and stalled: {stalled}" if stalled else status)
+        _show(row, view, f"{status}, and stalled: {stalled}" if stalled else status, started)
 
 
 def events(run: RunId, follow: Follow = False, as_json: JsonLines = False) -> None:
@@ -149,7 +155,16 @@ def _events(nbflow: Nbflow, run: str, *, follow: bool, only_logs: bool = False) 
     return nbflow.log.only_logs(found) if only_logs else nbflow.log.read(found)
 
 
-def _show(row: RunRow, view: View, status: str) -> None:
+def _started(nbflow: Nbflow, view: View, level: int = 1) -> Iterator[tuple[int, RunRow]]:
+    """The runs that it started, each followed by those that it started itself."""
+    if not view.children:
+        return
+    for row in reversed(nbflow.index.runs(parent=view.run_id, limit=MOST_CHILDREN)):
+        yield level, row
+        yield from _started(nbflow, nbflow.handle(row.id, row.flow).view, level + 1)
+
+
+def _show(row: RunRow, view: View, status: str, started: Sequence[tuple[int, RunRow]]) -> None:
     from nbflow.cli.payloads import shown
     from nbflow.picture.style import duration
     from nbflow.picture.tally import elapsed_ms
@@ -163,11 +178,16 @@ def _show(row: RunRow, view: View, status: str) -> None:
             "by": _who(row),
             "tags": ", ".join(row.tags),
             "key": row.key,
+            "parent": _parent(view),
             "input": shown(view.input),
             "state": shown(view.state) if view.state else "",
         }
     )
     show_steps(view)
+    if started:
+        say()
+        rows = [("  " * (level - 1) + child.id[:8], child.flow, child.status) for level, child in started]
+        table(("started", "flow", "status"), rows)
     _show_end(view)
 
 
@@ -199,6 +219,12 @@ def _show_end(view: View) -> None:
         say(block(failure.traceback.rstrip())) if failure.traceback else None
     elif view.status == "canceled" and view.end.get("reason"):
         say(f"\nReason: {plain(view.end['reason'])}")
+
+
+def _parent(view: View) -> str:
+    told: Any = view.start.get("parent")
+    parent = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+    return f"{str(parent['run'])[:8]} of {parent.get('flow')}, {parent.get('task')}" if "run" in parent else ""
 
 
 def _who(row: RunRow) -> str:

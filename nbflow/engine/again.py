@@ -17,11 +17,12 @@ from nbflow.engine.options import Options
 from nbflow.engine.reuse import EarlierRun, KeyFunctions, Outcome, Rewriter, artifacts_of
 from nbflow.engine.staged import Past
 from nbflow.errors import CommandRefused, NotEnded, SignatureMismatch, UnknownRun
+from nbflow.model.along import Along
 from nbflow.model.codec import Codec
 from nbflow.model.definition import FlowSpec
 from nbflow.model.encoder import to_json
 from nbflow.model.history import End, History, history
-from nbflow.model.runs import run_signature_parts
+from nbflow.model.runs import along_signature_parts, run_signature_parts
 from nbflow.model.signing import Signer
 from nbflow.store.connect import Store, translated
 from nbflow.store.log import RunLog
@@ -138,9 +139,23 @@ def old_code(store: Store, signer: Signer, origin: Origin, codec: Codec) -> Code
         queue=origin.queue,
         priority=origin.priority,
         text=fields.get("input", "{}"),
+        along=_along(signer, origin, fields, codec),
     )
     spec = FlowSpec(origin.flow, tuple(step.spec for step in loaded.steps.values()))
     return Code(order, spec, codec)
+
+
+def _along(signer: Signer, origin: Origin, fields: Mapping[str, str], codec: Codec) -> Along:
+    """The flows that it brought along to start, verified."""
+    digest = fields.get("along", "")
+    if not digest or codec.artifacts is None:
+        return Along()
+    if not signer.verify(fields.get("alongsig", ""), *along_signature_parts(origin.run, digest)):
+        raise SignatureMismatch(
+            f"The code that the run {origin.run[:8]} brought along is not the one that was signed.",
+            hint="Somebody changed it in the server; run the cells of the flow and resume there.",
+        )
+    return Along.read(codec.artifacts.get(digest))
 
 
 def take(

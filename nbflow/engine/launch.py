@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import hashlib
 import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from nbflow.define.bundle import Bundle
 from nbflow.define.plan import Plan
 from nbflow.engine.staged import Past, stage
 from nbflow.errors import CommandRefused, InternalError, KeyTaken, ServerUnreachable, StoreError, UnknownRun
-from nbflow.model.artifacts import StagedArtifacts, digest_of
+from nbflow.model.along import Along
+from nbflow.model.artifacts import StagedArtifacts
 from nbflow.model.codec import Codec
 from nbflow.model.encoder import to_json
 from nbflow.model.ids import RunId, new_run_id
-from nbflow.model.runs import run_signature_parts, trigger_signature_parts
+from nbflow.model.runs import along_signature_parts, graph_text, run_fields, start_text, trigger_signature_parts
 from nbflow.model.signing import Signer
 from nbflow.store.connect import Store, translated
 from nbflow.store.owners import Owner, owned_by
@@ -30,7 +30,6 @@ from nbflow.store.wire import shown_url
 
 __all__ = ["Launcher", "Order", "who"]
 
-GRAPH_INLINE = 4096
 BATCH = 100
 """So many launches go to the server at once: nobody waits longer than they take."""
 FULL_AT = 0.9
@@ -62,6 +61,10 @@ class Order:
     """What starts it, as JSON."""
     by: Mapping[str, str] | None = None
     """Who starts it, if that is not this process."""
+    along: Along = field(default_factory=Along)
+    """The flows that its steps may start, as they are now."""
+    parcels: tuple[Order, ...] = ()
+    """Their code, where it is at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +133,10 @@ class Launcher:
         staged = None if codec.artifacts is None else StagedArtifacts(codec.artifacts)
         writer = Codec(types=codec.types, signer=codec.signer, artifacts=staged)
         text = order.text or writer.encode(dict(order.input), name="input")
+        if order.along and staged is not None:
+            staged.put(order.along.digest, order.along.blob(), {"kind": "json"})
         run = new_run_id()
-        named = self._named(order, run, text, self._graph(order, writer))
+        named = self._named(order, run, text, graph_text(order.graph, staged))
         return _Prepared(order, run, named, self._fields(order, run), staged)
 
     def _launch(self, prepared: _Prepared) -> RunId:
@@ -199,7 +204,7 @@ class Launcher:
 
     def _say(self, prepared: _Prepared) -> list[Any]:
         order = prepared.order
-        for _ in range(3):
+        for _ in range(3 + 2 * len(order.along.flows)):
             reply = self._store.run_script("launch", *prepared.fields, **prepared.named)
             if reply[0] != b"MISSING":
                 return reply
@@ -216,27 +221,13 @@ class Launcher:
         raise InternalError(f"The server does not keep what a launch of {order.flow!r} uploads.")
 
     def _named(self, order: Order, run: RunId, text: str, graph: str) -> dict[str, Any]:
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        parts = run_signature_parts(
-            run, order.flow, plan=order.plan.digest, bundle=order.bundle.digest, input_digest=digest, queue=order.queue
-        )
-        by = json.dumps(who() if order.by is None else order.by)
-        start = (
-            f'{{"input":{text},"bundle":"{order.bundle.digest}","fingerprints":{json.dumps(order.bundle.fingerprints)},'
-            f'"graph":{graph},"by":{by}{_told(order)}}}'
-        )
+        plan, bundle, by = order.plan.digest, order.bundle.digest, json.dumps(who() if order.by is None else order.by)
         return {
+            **run_fields(self._signer, run, order.flow, plan=plan, bundle=bundle, text=text, queue=order.queue),
             "id": run,
-            "flow": order.flow,
-            "plan": order.plan.digest,
-            "bundle": order.bundle.digest,
-            "sig": self._signer.sign(*parts),
-            "input": text,
-            "inputdigest": digest,
-            "start": start,
+            "start": start_text(text, bundle, order.bundle.fingerprints, graph=graph, by=by, more=_told(order)),
             "key": order.key,
             "tags": json.dumps(order.tags),
-            "queue": order.queue,
             "priority": "" if order.priority is None else order.priority,
             "delay": order.delay,
             "by": by,
@@ -244,30 +235,38 @@ class Launcher:
 
     def _fields(self, order: Order, run: RunId) -> tuple[Any, ...]:
         """Further fields of the run's hash, in pairs."""
-        version = ("version", order.version) if order.version else ()
-        past = order.past.fields() if order.past else ()
+        fields: tuple[Any, ...] = ("version", order.version) if order.version else ()
+        fields += order.past.fields() if order.past else ()
+        if order.along:
+            digest = order.along.digest
+            signature = self._signer.sign(*along_signature_parts(run, digest))
+            fields += ("along", digest, "alongsig", signature, "owns", order.along.codes)
         if not order.trigger:
-            return (*version, *past)
+            return fields
         signature = self._signer.sign(*trigger_signature_parts(run, order.trigger))
-        return (*version, *past, "trigger", order.trigger, "triggersig", signature)
-
-    def _graph(self, order: Order, codec: Codec) -> str:
-        text = json.dumps(order.graph, separators=(",", ":"))
-        if len(text) <= GRAPH_INLINE or codec.artifacts is None:
-            return text
-        blob = text.encode()
-        digest = digest_of(blob)
-        ref: dict[str, Any] = {"$ref": digest, "kind": "json", "type": "dict", "bytes": len(blob)}
-        codec.artifacts.put(digest, blob, ref)
-        return json.dumps(ref, separators=(",", ":"))
+        return (*fields, "trigger", order.trigger, "triggersig", signature)
 
     def upload(self, order: Order, what: str) -> None:
-        """Bring the plan or the bundle to the server, for an hour if nobody comes to own it."""
+        """Bring the plan or the bundle to the server, for an hour if nobody comes to own it; `plan:…` is that of a flow that
+        is brought along."""
+        what, _, digest = what.partition(":")
+        if digest and digest != (order.plan.digest if what == "plan" else order.bundle.digest):
+            order = self._parcel(order, what, digest)
         if what == "plan":
             parts = [part for pair in order.plan.table.items() for part in pair]
             self._store.run_script("upload", *parts, kind="plan", digest=order.plan.digest)
         else:
             self._store.run_script("upload", order.bundle.blob, kind="bundle", digest=order.bundle.digest)
+
+    @staticmethod
+    def _parcel(order: Order, what: str, digest: str) -> Order:
+        for other in order.parcels:
+            if digest == (other.plan.digest if what == "plan" else other.bundle.digest):
+                return other
+        raise CommandRefused(
+            f"The code of a flow that flow {order.flow!r} starts is not in the server any more.",
+            hint="Start it where both flows are defined.",
+        )
 
     def _refused(self, order: Order, reply: list[Any]) -> RunId:
         if reply[0] == b"FULL":

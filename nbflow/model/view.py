@@ -12,7 +12,7 @@ from typing import Any
 from nbflow.model.events import ENDS, Event, id_key
 from nbflow.model.waiting import waits_for
 
-__all__ = ["AttemptView", "StepView", "TaskView", "View", "reduce"]
+__all__ = ["AttemptView", "ChildView", "StepView", "TaskView", "View", "reduce"]
 
 BUSY = ("queued", "running", "retrying")
 UNFINISHED = ("queued", "running", "retrying", "awaiting")
@@ -84,6 +84,16 @@ class StepView:
         return "skipped" if self.skipped else "pending"
 
 
+@dataclass(frozen=True, slots=True)
+class ChildView:
+    """A run that a task started."""
+
+    run: str
+    flow: str
+    task: str
+    is_awaited: bool
+
+
 @dataclass(slots=True)
 class View:
     """A run as its events tell it so far."""
@@ -103,6 +113,7 @@ class View:
     artifacts: dict[str, Any] = field(default_factory=dict[str, Any])
     stalled: dict[str, Any] = field(default_factory=dict[str, Any])
     """Why nothing of it can go on without somebody acting: `cause` and `queue`; empty while something can."""
+    children: list[ChildView] = field(default_factory=list[ChildView])
     events: int = 0
     last_id: str = "0-0"
 
@@ -217,6 +228,12 @@ def _answered(view: View, event: Event, ms: int) -> None:
     task.awaiting, task.answered = {}, event.data
 
 
+def _child(view: View, event: Event, ms: int) -> None:
+    told = event.data
+    child = ChildView(str(told.get("run", "")), str(told.get("flow", "")), event.task, bool(told.get("awaited")))
+    view.children.append(child)
+
+
 def _skipped(view: View, event: Event, ms: int) -> None:
     _step(view, event.step_name).skipped = str(event.data.get("reason", "skipped"))
 
@@ -266,6 +283,7 @@ _HANDLERS = {
     "await.registered": _registered,
     "await.resolved": _answered,
     "await.timeout": _answered,
+    "child.started": _child,
     "emit": _emit,
     "progress": _progress,
     "state": _state,

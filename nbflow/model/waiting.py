@@ -55,6 +55,8 @@ def _text(kind: str, told: Mapping[str, Any], since_ms: int) -> str:
         fields = cast("dict[str, Any]", match) if isinstance(match, dict) else {}
         wanted = ", ".join(f"{name}={_value(value)}" for name, value in fields.items())
         return f"event {told.get('topic', '?')}" + (f" with {wanted}" if wanted else "")
+    if kind == "child":
+        return f"the run {str(told.get('run', '?'))[:8]} of flow {str(told.get('flow', '?'))!r}"
     message = str(told.get("message", "")).strip().partition("\n")[0]
     return f"{kind}: {message}" if message else kind
 

@@ -122,6 +122,7 @@ class Index:
         since_ms: int | None = None,
         tag: str | None = None,
         stalled: bool | None = None,
+        parent: str | None = None,
         limit: int = 50,
     ) -> list[RunRow]:
         """Runs, the latest start first (with `status` alone: the latest end first, for runs that have ended)."""
@@ -129,13 +130,24 @@ class Index:
             raise CommandRefused(f"No run is {status!r}.", hint=nearest(status, STATUSES))
         if stalled and status is None:
             status = "running"
-        ids = islice(self._newest(self._indexes(flow, status), since_ms), FARTHEST)
+        among = self._newest(self._indexes(flow, status), since_ms) if parent is None else self._started_by(parent)
+        ids = islice(among, FARTHEST)
         found: list[RunRow] = []
-        while len(found) < limit and (chunk := list(islice(ids, max(limit, PAGE) if status or tag else limit))):
+        while len(found) < limit and (
+            chunk := list(islice(ids, max(limit, PAGE) if status or tag or parent else limit))
+        ):
             found += [
-                row for row in self._rows(chunk) if _fits(row, status, since_ms, tag) and self._is_so(row, stalled)
+                row
+                for row in self._rows(chunk)
+                if _fits(row, status, since_ms, tag) and flow in (None, row.flow) and self._is_so(row, stalled)
             ]
         return found[:limit]
+
+    def _started_by(self, parent: str) -> Iterator[str]:
+        """The runs that it started, the last first."""
+        with translated(self._store.url):
+            found = self._text.zrevrange(self._store.keys.children(parent), 0, FARTHEST - 1)
+        yield from cast("list[str]", found)
 
     def _is_so(self, row: RunRow, stalled: bool | None) -> bool:
         """Whether the run is stalled, or is not, as was asked."""

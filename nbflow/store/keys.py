@@ -60,6 +60,10 @@ class Keys:
     def state(self, run: str) -> str:
         return f"{self.namespace}:state:{run}"
 
+    def children(self, run: str) -> str:
+        """The runs that it started, in their order."""
+        return f"{self.namespace}:children:{run}"
+
     def open(self, run: str) -> str:
         """The jobs of a run that have not ended."""
         return f"{self.namespace}:open:{run}"

@@ -58,6 +58,11 @@ class Obstacles:
             score = self._text.zscore(self._keys.workers(), worker)
         return None if score is None else int(score)
 
+    def status_of(self, run: str) -> str:
+        """How another run is: `running`, how it ended, or `gone`."""
+        with translated(self._url):
+            return str(self._text.hget(self._keys.run(run), "status") or "gone")
+
     def stalled(self, run: str) -> Obstacle | None:
         """Why no outstanding task of a run can go on without somebody acting, for the flow's `stall_after` or longer; None
         if one can. A live lease, a wait, a retry to come, a used-up limit and a place in a served queue are no such

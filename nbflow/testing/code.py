@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from nbflow.define.bundle import make_bundle
+from nbflow.define.bundle import Bundle, make_bundle
 from nbflow.define.flow import FlowDefinition
 from nbflow.define.limits import limits_of
 from nbflow.define.lint import check_startable
@@ -17,19 +17,23 @@ from nbflow.define.plan import compile_plan, routes
 from nbflow.define.world import World
 from nbflow.engine.launch import who
 from nbflow.local.project import find_project
+from nbflow.model.along import Along, Companion
 from nbflow.model.artifacts import MemoryArtifacts
 from nbflow.model.codec import Codec
+from nbflow.model.events import Event
 from nbflow.model.ids import step_id
-from nbflow.model.runs import run_signature_parts
+from nbflow.model.runs import along_signature_parts, run_signature_parts
 from nbflow.model.signing import Signer
 from nbflow.picture.flow_picture import picture_of
 from nbflow.settings import settings
 from nbflow.testing.decisions import Decisions, Task
 from nbflow.testing.graph import Graph
 from nbflow.testing.limits import Limit
+from nbflow.watch.replay import ReplayedLog
 from nbflow.worker.context import Context
 from nbflow.worker.execute import Executor
 from nbflow.worker.interrupts import Guard
+from nbflow.worker.starting import Parent, Starter
 from nbflow.worker.task import Ending, Job
 
 __all__ = ["Code", "Execution", "Order"]
@@ -38,6 +42,10 @@ Function = Callable[..., Any]
 
 _SECRET = b"of runs in process"
 """No secret: nothing signed with it leaves the process, and nothing comes in. It is fixed, so that digests are."""
+
+
+Group = tuple[str, str, str, dict[str, str]]
+"""Of an ending: topic, mode, text, payloads by index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,9 @@ class Execution:
     recovered: int = 0
     ending: Ending | None = None
     limits: tuple[Limit, ...] = ()
+    joins: str = ""
+    """The run that it awaits, as `Job` has it; then `emitted` is what it emitted beside."""
+    emitted: list[Group] = field(default_factory=list[Group])
 
 
 class Code:
@@ -78,8 +89,9 @@ class Code:
         root = settings().project or find_project().root
         self.bundle = make_bundle(flow.name, steps, signer=self._signer, project=root)
         self.codec = Codec(types=self.bundle.types, signer=self._signer, artifacts=self._artifacts, open_pickles=True)
-        self._reads = _Reads(self.bundle.blob)
-        self.executor = _Executor(self._reads, self._signer, self._artifacts)
+        self.reads = _Reads(self.bundle)
+        self.executor = _Executor(self.reads, self._signer, self._artifacts)
+        self.starter = Starter(self.reads, self.executor)
         self.limits = {step.name: limits_of(self.spec, step) for step in self.spec.steps}
         self._picture = picture_of(self.spec).to_json()
 
@@ -95,7 +107,7 @@ class Code:
     @cached_property
     def world(self) -> World:
         """What the code finds when it imports; opens the bundle."""
-        return self.executor.world(self.job(Order("", "", "", ""), Execution(Task("")), None, ()))
+        return self.executor.flow(self.bundle.digest, self.spec.name).world
 
     def order(self, run: str, values: Mapping[str, Any], trigger: str = "") -> Order:
         """The run with this input, which is validated already. PayloadError if it cannot travel."""
@@ -112,9 +124,19 @@ class Code:
         trigger = {"trigger": json.loads(order.trigger)} if order.trigger else {}
         return {"input": json.loads(order.text), **told, "by": _who(), **trigger}
 
-    def begin(self, decisions: Decisions) -> None:
-        """Executions read from this run from now on."""
-        self._reads.decisions = decisions
+    def bring(self, codes: Iterable[Code]) -> None:
+        """The code of the flows that its steps, or theirs, may start."""
+        there = list(codes)
+        along = Along.of(code.companion for code in there)
+        if along:
+            self._artifacts.put(along.digest, along.blob(), {"kind": "json"})
+        for code in (self, *there):
+            code.reads.blobs |= {other.bundle.digest: other.bundle.blob for other in (self, *there)}
+            code.reads.along, code.reads.sign = along.digest if along else "", self._signer.sign
+
+    @property
+    def companion(self) -> Companion:
+        return Companion(self.spec.name, self.plan.digest, self.bundle.digest, self.bundle.fingerprints, self._picture)
 
     def job(self, order: Order, what: Execution, key: str | None, payloads: tuple[bytes | None, ...]) -> Job:
         """A task as a claim hands it over."""
@@ -122,7 +144,7 @@ class Code:
         return Job(
             step_id(order.run, task, what.attempt), order.run, task, what.attempt, spec.queue if spec else "", key,
             what.recovered, self.plan.digest, self.bundle.digest, order.signature, self.spec.name, order.digest, "",
-            payloads,
+            payloads, what.joins,
         )  # fmt: skip
 
 
@@ -136,18 +158,37 @@ def _who() -> dict[str, str]:
 
 
 class _Reads:
-    """What executions read beside what they are handed."""
+    """What executions read beside what they are handed, of any run of the family."""
 
-    def __init__(self, blob: bytes) -> None:
-        self._blob = blob
-        self.decisions: Decisions | None = None
+    def __init__(self, bundle: Bundle) -> None:
+        self.blobs = {bundle.digest: bundle.blob}
+        self.along = ""
+        self.sign: Callable[..., str] = lambda *_: ""
+        self.depths: dict[str, int] = {}
+        self._runs: dict[str, tuple[Decisions, ReplayedLog]] = {}
+
+    def know(self, run: str, decisions: Decisions, record: ReplayedLog, depth: int) -> None:
+        """A run, how far it is, and how many levels are above it."""
+        self._runs[run], self.depths[run] = (decisions, record), depth
 
     def bundle(self, digest: str) -> bytes | None:
-        return self._blob
+        return self.blobs.get(digest)
 
     def emitted(self, run: str, topic: str) -> dict[str, str]:
-        assert self.decisions is not None
-        return self.decisions.topics[topic].emitted
+        return self._runs[run][0].topics[topic].emitted
+
+    def events(self, run: str) -> Iterator[Event]:
+        return self._runs[run][1].read(run, logs=False)
+
+    def parent(self, run: str) -> Parent:
+        signature = self.sign(*along_signature_parts(run, self.along)) if self.along else ""
+        return Parent(self.along, signature, by=json.dumps(_who()), depth=self.depths[run])
+
+    def newest(self, flow: str) -> tuple[int, str] | None:
+        return None  # nothing is published in a process
+
+    def own_code(self, run: str, code: str) -> bool:
+        return True
 
 
 class _Executor(Executor):

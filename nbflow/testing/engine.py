@@ -1,4 +1,5 @@
-"""One run in process, from `flow.start` to its end: what the scripts and the workers do, without either.
+"""One run in process, from `flow.start` to its end: what the scripts and the workers do, without either. Whose turn it is
+where runs start runs, `family.py` says.
 
 Tasks wait, are started by somebody, and end; between start and end others may start and end, as on several workers. Who
 comes next is drawn from the seed. Delays are not waited for: when nothing else can go on, the clock jumps. Events are
@@ -11,25 +12,23 @@ import bisect
 import heapq
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from nbflow.engine.reuse import Outcome
-from nbflow.errors import InternalError
 from nbflow.model.definition import failed_topic
+from nbflow.model.events import ENDS
 from nbflow.model.ids import index_for_people
 from nbflow.testing.by_hand import Act, ByHand, Places
 from nbflow.testing.chance import Chance, Crash
 from nbflow.testing.code import Code, Execution, Order
-from nbflow.testing.decisions import Decisions, Task
+from nbflow.testing.decisions import Task
+from nbflow.testing.executions import Executions
 from nbflow.testing.holds import Holds
-from nbflow.testing.limits import Limit, Limits, value_in
-from nbflow.testing.port import Output, TaskPort, TimeLimit, received_preview
+from nbflow.testing.port import Output, received_preview
 from nbflow.testing.record import Record
 from nbflow.testing.takeover import DecidedRun, Takeover, groups
 from nbflow.testing.waits import Alarm, Answers
-from nbflow.worker.kept import RunState
 from nbflow.worker.task import Ending, Job
 
 __all__ = ["MAX_RECOVERIES", "Engine"]
@@ -42,7 +41,14 @@ _SAYS = {"deadline": "the run passed its deadline", "max_tasks": "the run passed
 _WORKER = "in-process"
 
 
-class Engine:
+class Starts(Protocol):
+    """Who has runs begin that a run starts."""
+
+    def start(self, run: str, fields: dict[str, str], parent: Engine, awaiter: Execution | None = None, /) -> None: ...
+    def happens(self, alarm: Alarm, /) -> None: ...
+
+
+class Engine(Executions):
     """One run."""
 
     def __init__(
@@ -53,86 +59,68 @@ class Engine:
         chance: Chance,
         crash: Crash,
         *,
-        takeover: Takeover | None = None,
-        answers: Answers | None = None,
+        family: Starts,
+        output: Output,
+        takeover: Takeover,
+        answers: Answers,
         acts: Mapping[str, Sequence[Act]] | None = None,
     ) -> None:
-        self._code, self._order, self._record, self._chance, self._crash = code, order, record, chance, crash
-        self._decisions, self._takeover = Decisions(code.graph), takeover or Takeover()
-        self._clock = record.clock
+        super().__init__(code, order, record, output, takeover)
+        self._chance, self._crash, self._family = chance, crash, family
         self._began_ms = self._clock.now_ms
-        self._ready: list[Execution] = []
         self._held: list[Execution] = []
         # when, a number for the order, None: the deadline
         self._timers: list[tuple[int, int, Execution | Alarm | None]] = []
         self._numbers = itertools.count()
-        self._holds = Holds(code, order, record, answers or Answers(), self)
+        self._holds = Holds(code, order, record, answers, self)
+        self._resolved = self._holds.waits.resolved
         places = Places(self._ready, self._held, self._timers)
         self._by_hand = ByHand(acts or {}, code, places, self._holds, self)
-        self._keys: dict[str, str] = {}  # by task
-        tell_state = partial(record.add, "state", "", 0)
-        self._state = RunState(self._takeover.state, lambda: self._clock.now_ms, tell_state)
         self.kept = DecidedRun(self._decisions, code.step_entry, order.text, self._keys)
         self._errors: dict[str, dict[str, Any]] = {}
         self._told_skips = 0
-        self._ended = False
-        self._output, self._limit, self._limits = Output(), TimeLimit(), Limits()
+        self._awaiting: list[Execution] = []  # those that await a run
+        self.has_ended = self.was_ended = False
+        self.status = "running"
 
-    def run(self) -> None:
-        """Do all of it."""
-        self._code.begin(self._decisions)
-        with self._code.world.entered(), self._output.captured():
-            self._launch()
-            moves: dict[str, Callable[[int], None]] = {"settle": self._settle, "start": self._start, "jump": self._jump}
-            while not self._ended:
-                if self._by_hand.act(self._clock.now_ms):
-                    continue
-                ready, due_ms = self._who_may_start()
-                self._forget_what_is_over()
-                later = len(self._timers) + (due_ms is not None)
-                what, which = self._chance.pick(len(self._held), len(ready), later)
-                moves[what](ready[which] if what == "start" else due_ms or 0 if what == "jump" else which)
-
-    def _launch(self) -> None:
-        self._record.add("flow.start", data={**self._code.start(self._order), **self._takeover.told})
+    def launch(self, told: dict[str, Any]) -> None:
+        """Begin; `told` is the data of `flow.start`."""
+        self._record.add("flow.start", data=told)
         deadline_s = self._code.spec.deadline_s
         if deadline_s is not None:
             self.later(round(deadline_s * 1000), None)
-        for after_ms, topic, text in self._holds.waits.answers.events:
-            self.later(after_ms, Alarm("event", topic=topic, data=json.loads(text)))
+        if "parent" not in told:
+            for after_ms, topic, text in self._holds.waits.answers.events:
+                self.later(after_ms, Alarm("event", topic=topic, data=json.loads(text)))
         self._advance(self._decisions.launch())
+
+    def act(self) -> bool:
+        """Do the next that a person does to a task of it. Whether there was something."""
+        return self._by_hand.act(self._clock.now_ms)
+
+    def offer(self) -> tuple[Sequence[int], int | None]:
+        """Which of those that are ready may start, and when a rate has room for another."""
+        self._forget_what_is_over()
+        return self._who_may_start()
+
+    @property
+    def held(self) -> int:
+        """How many are under way."""
+        return len(self._held)
+
+    @property
+    def timers(self) -> int:
+        """How much comes later."""
+        return len(self._timers)
+
+    def next_ms(self, rate_due_ms: int | None) -> int | None:
+        """When the next of it comes."""
+        times = [*([self._timers[0][0]] if self._timers else []), *([rate_due_ms] if rate_due_ms is not None else [])]
+        return min(times, default=None)
 
     # -- an execution -----------------------------------------------------------------------------------------------
 
-    def _who_may_start(self) -> tuple[Sequence[int], int | None]:
-        """Which of the ready ones; and when a rate has room for another, if nothing else keeps that. Of those with the same
-        limits only the first may."""
-        if not any(self._code.limits.values()):
-            return range(len(self._ready)), None
-        may, due, now_ms = list[int](), list[int](), self._clock.now_ms
-        seen = set[tuple[Limit, ...]]()
-        for number, execution in enumerate(self._ready):
-            if not execution.limits or execution.limits not in seen:
-                seen.add(execution.limits)
-                when = self._limits.due_ms(execution.limits, now_ms)
-                (may if when == now_ms else due).extend([number] if when == now_ms else [when] if when else [])
-        return may, min(due, default=None)
-
-    def _limits_of(self, task: Task) -> tuple[Limit, ...]:
-        found: list[Limit] = []
-        for name, n, ms, *where in self._code.limits[task.step]:
-            key = f":{value_in(self._payload(task, *where[0]), where[1])}" if where else ""
-            found.append(Limit(name + key, n, ms))
-        return tuple(found)
-
-    def _payload(self, task: Task, kind: str, topic: str = "") -> str:
-        """As the plan names it: the input, the payload of the task's index, or the first of a topic."""
-        emitted = self._decisions.topics[topic].emitted if topic else {}
-        if kind == "i":
-            return self._order.text
-        return emitted[task.index] if kind == "e" else next(iter(emitted.values()), "null")
-
-    def _start(self, which: int) -> None:
+    def start(self, which: int) -> None:
         execution = self._ready.pop(which)
         self._limits.start(execution, execution.limits, self._clock.now_ms)
         payloads = self._payloads(execution.task)
@@ -148,42 +136,6 @@ class Engine:
             self._lose(execution)
         else:
             self._held.append(execution)
-
-    def _execute(self, execution: Execution, payloads: tuple[bytes | None, ...]) -> Ending:
-        executor, key = self._code.executor, self._keys.get(str(execution.task))
-        job = self._code.job(self._order, execution, key, payloads)
-        line = self._takeover.line or self._order.run
-        port = TaskPort(job, self._record, self._state, executor, self._order, line=line)
-        with self._output.of(port):
-            ending = executor.execute(job, port, self._limit)
-        port.is_over = True
-        if executor.was_stopped:
-            executor.was_stopped = False
-            raise KeyboardInterrupt
-        return ending
-
-    def _payloads(self, task: Task) -> list[tuple[bool, bytes | None]]:
-        """What a claim hands over: whether it is shown in a preview, and the text."""
-        spec = self._code.graph.specs[task.step]
-        answer = [(False, self._holds.waits.resolved[task].encode())] if task in self._holds.waits.resolved else []
-        if spec.is_entry:
-            return [(True, self._order.text.encode()), *answer]
-        found: list[tuple[bool, bytes | None]] = []
-        received = iter(self._decisions.receives(task))
-        for term in spec.terms:
-            if self._decisions.is_gathered(term):  # the execution gathers it by itself
-                next(received)
-            elif term.any_of:
-                topic, text = next(received)
-                found += [(False, topic.encode()), (True, text.encode())]
-            else:
-                found += [(True, next(received).encode()) for _ in term.topics]
-        return found + answer
-
-    def shown(self, task: Task) -> tuple[dict[str, Any], Any]:
-        payloads = self._payloads(task)
-        first = next((payload for is_shown, payload in payloads if is_shown), None)
-        return received_preview(payloads), None if first is None else json.loads(first)
 
     def _lose(self, execution: Execution) -> None:
         """The worker is gone: the task goes back to the front, or fails for good."""
@@ -211,7 +163,7 @@ class Engine:
 
     # -- the end of an execution ------------------------------------------------------------------------------------
 
-    def _settle(self, which: int) -> None:
+    def settle(self, which: int) -> None:
         execution = self._held.pop(which)
         self._limits.end(execution, execution.limits)
         ending = execution.ending
@@ -221,17 +173,44 @@ class Engine:
             data["duration"] = 0
         if ending.outcome == "retry":
             self._try_later(execution, data)
-        elif ending.outcome != "completed" or not self._holds.after(execution, data):
+        elif ending.outcome == "awaiting":
+            self._await(execution, data)
+        elif ending.outcome == "failed" or not self._holds.after(execution, data):
             self.finish(execution, data)
+
+    def _await(self, execution: Execution, data: dict[str, Any]) -> None:
+        """It waits for the run that its first group starts; all else that it did counts later."""
+        assert execution.ending is not None
+        first, *rest = groups(execution.ending.emits)
+        self.tell("await.registered", execution, data)
+        self._awaiting.append(execution)
+        execution.joins, execution.emitted = f"{first[0]} {first[2]}".rstrip(), rest
+        self._started(execution, first[0], first[3], awaiter=execution)
+
+    def join(self, execution: Execution, run: str, status: str) -> None:
+        """The run that it awaits has ended: it takes the result, and needs no place of its limits for that."""
+        self._awaiting.remove(execution)
+        self.tell("await.resolved", execution, {"position": "child", "data": status, "by": {"run": run}})
+        self.queue_task(execution, ["child"])
+        execution.limits = ()
+
+    def _started(
+        self, execution: Execution, run: str, fields: dict[str, str], awaiter: Execution | None = None
+    ) -> None:
+        awaited = {"awaited": True} if awaiter else {}
+        self.tell("child.started", execution, {"run": run, "flow": fields["flow"], **awaited})
+        self._family.start(run, fields, self, awaiter)
 
     def finish(self, execution: Execution, data: dict[str, Any]) -> None:
         """What the attempt came to counts from now on."""
         ending, task, failed = execution.ending, execution.task, None
         assert ending is not None
-        self.tell(f"step.{ending.outcome}", execution, data)
-        for topic, mode, text, pairs in groups(ending.emits):
+        outcome = "completed" if ending.outcome == "joined" else ending.outcome
+        self.tell(f"step.{outcome}", execution, data)
+        before = execution.emitted if outcome == "completed" else []
+        for topic, mode, text, pairs in (*before, *groups(ending.emits)):
             self._emit(execution, topic, mode, text, pairs)
-        if ending.outcome == "completed":
+        if outcome == "completed":
             ready = self._decisions.complete(task)
         else:
             self._errors.setdefault(task.step, {"task": str(task), "error": data["error"]})
@@ -240,6 +219,9 @@ class Engine:
         self._advance(ready, failed=failed)
 
     def _emit(self, execution: Execution, topic: str, mode: str, text: str, pairs: dict[str, str]) -> None:
+        if mode == "start":
+            self._started(execution, topic, pairs)
+            return
         if mode == "key":  # names for the elements of the step that stands for the topic
             self._keys |= {f"{topic}[{index}]": name for index, name in pairs.items()}
             return
@@ -266,9 +248,9 @@ class Engine:
             self._end_now("step", {"failedStep": failed, **self._errors[failed]})
             return
         self._queue_ready(ready)
-        while not self._ended and (more := self._following()) is not None:
+        while not self.has_ended and (more := self._following()) is not None:
             self._queue_ready(more)
-        if not self._ended and not self._decisions.outstanding:
+        if not self.has_ended and not self._decisions.outstanding:
             self._end()
 
     def _following(self) -> list[Task] | None:
@@ -308,9 +290,6 @@ class Engine:
             self.tell("emit", execution, {"name": topic, "payload": json.loads(text), **at})
         return self._decisions.follow()
 
-    def key_of(self, task: Task) -> str | None:
-        return self._keys.get(str(task))
-
     def because(self, execution: Execution) -> list[str]:
         return ["retry"] if execution.attempt > 1 else self._decisions.because(execution.task)
 
@@ -338,18 +317,16 @@ class Engine:
         while self._timers and isinstance(alarm := self._timers[0][2], Alarm) and not self._holds.waits.is_open(alarm):
             heapq.heappop(self._timers)
 
-    def _jump(self, rate_due_ms: int) -> None:
+    def jump(self, rate_due_ms: int) -> None:
         if rate_due_ms and (not self._timers or rate_due_ms <= self._timers[0][0]):
             self._clock.jump(rate_due_ms)
             return
-        if not self._timers and self._holds.waits.waiting:
-            raise self._holds.refuse(self._code.spec.name)
-        if not self._timers:
-            raise InternalError(f"The run of {self._code.spec.name!r} cannot go on, and has not ended.")
         due_ms, _, what = heapq.heappop(self._timers)
         self._clock.jump(due_ms)
         if what is None:
             self._end_now("deadline", {"error": _SAYS["deadline"]})
+        elif isinstance(what, Alarm) and what.wait is None:
+            self._family.happens(what)
         elif isinstance(what, Alarm):
             self._holds.ring(what)
         else:
@@ -371,6 +348,16 @@ class Engine:
     def cancel(self, execution: Execution) -> None:
         self._advance(self._decisions.cancel(execution.task))
 
+    def ring(self, alarm: Alarm) -> None:
+        """An event from outside."""
+        self.activate()
+        self._holds.ring(alarm)
+
+    def refuse_to_wait(self) -> None:
+        """Nothing else can go on, here or elsewhere. Raises if somebody waits here for what will not come."""
+        if self._holds.waits.waiting:
+            raise self._holds.refuse(self._code.spec.name)
+
     def _end(self) -> None:
         bad = self._decisions.failed_step
         if bad is None:
@@ -380,18 +367,26 @@ class Engine:
 
     def _end_now(self, reason: str, told: dict[str, Any]) -> None:
         """Like a cancel, as a failure."""
-        self._close("flow.failed", {"reason": reason, **told})
+        self._stop("flow.failed", {"reason": reason, **told})
+
+    def end(self, reason: str, by: dict[str, str]) -> None:
+        """End it now."""
+        self._stop("flow.cancel", {"reason": reason, "by": by, "previousStatus": "running"})
+
+    def _stop(self, kind: str, told: dict[str, Any]) -> None:
+        self.was_ended = True
+        self._close(kind, told)
         waiting = [
             what for *_, what in sorted(self._timers, key=lambda timer: timer[:2]) if isinstance(what, Execution)
         ]
         waiting += [wait.execution for wait in self._holds.waits.waiting.values()]
-        for execution in (*self._held, *self._ready, *waiting):
+        for execution in (*self._held, *self._ready, *waiting, *self._awaiting):
             self.tell("step.canceled", execution, {"reason": "run"})
 
     def _close(self, kind: str, told: dict[str, Any]) -> None:
         self._state.end()
         self._record.add(kind, data={"duration": self._clock.now_ms - self._began_ms, **told})
-        self._ended = True
+        self.has_ended, self.status = True, ENDS[kind]
 
     def _queue(self, execution: Execution) -> dict[str, str]:
         return {"queue": self._code.graph.specs[execution.task.step].queue}

@@ -22,6 +22,8 @@ from nbflow.worker.execute import Executor
 from nbflow.worker.kept import RunState
 from nbflow.worker.port import drawn
 from nbflow.worker.records import record_text
+from nbflow.worker.started import Start
+from nbflow.worker.starting import Starter
 from nbflow.worker.state import Change
 from nbflow.worker.streams import Lines
 from nbflow.worker.tape import Tape
@@ -30,14 +32,21 @@ from nbflow.worker.task import Job
 __all__ = ["Output", "TaskPort", "TimeLimit", "received_preview"]
 
 
+class Executes(Protocol):
+    """What executes the tasks of a flow, and makes what they start."""
+
+    @property
+    def executor(self) -> Executor: ...
+    @property
+    def starter(self) -> Starter: ...
+
+
 class TaskPort:
     """The `Port` of one execution. From a thread that outlives it nothing counts any more."""
 
-    def __init__(
-        self, job: Job, record: Record, state: RunState, executor: Executor, order: Order, *, line: str
-    ) -> None:
-        self._job, self._record, self._state, self._executor, self._order = job, record, state, executor, order
-        self._line = line
+    def __init__(self, job: Job, record: Record, state: RunState, code: Executes, order: Order, *, line: str) -> None:
+        self._job, self._record, self._state, self._executor, self._order = job, record, state, code.executor, order
+        self._line, self._starter = line, code.starter
         self._lock = threading.RLock()
         self.is_over = False
 
@@ -65,6 +74,9 @@ class TaskPort:
     def keep(self, name: str, value: Any) -> None:
         text = self._executor.codec(self._job).encode(drawn(value))
         self.record("artifact", {"name": name, "ref": json.loads(text)})
+
+    def start_flow(self, flow: str, values: Any, number: int) -> Start:
+        return self._starter.start(self._job, flow, values, number)
 
     def line(self) -> str:
         return self._line

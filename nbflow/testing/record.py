@@ -40,10 +40,19 @@ class RecordedRun(ReplayedRun):
     """What a handle works with. `again` runs one that goes on from it."""
 
     def __init__(
-        self, record: Record, codec: Codec, again: Callable[..., Run], foresee: Callable[..., list[PlanRow]]
+        self,
+        record: Record,
+        codec: Codec,
+        again: Callable[..., Run],
+        foresee: Callable[..., list[PlanRow]],
+        handle: Callable[[str], Run],
     ) -> None:
         super().__init__(record, codec)
-        self._again, self._foresee = again, foresee
+        self._again, self._foresee, self._handle = again, foresee, handle
+
+    def handle(self, run_id: str, flow: str) -> Run:
+        """Of a run of the same trial, which is over as well."""
+        return self._handle(run_id)
 
     def foresee(self, run_id: str, flow: FlowDefinition, *, changed: bool) -> list[PlanRow]:
         """As the flow is now."""

@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
+from nbflow.define import registry
 from nbflow.define.asked import shown
 from nbflow.define.checked import checked_choice, checked_count
 from nbflow.define.flow import FlowDefinition
@@ -24,7 +25,9 @@ from nbflow.define.payloads import input_of, mapped
 from nbflow.engine.again import How, Origin, new_code, take
 from nbflow.engine.awaits import event_text
 from nbflow.engine.launch import Order as Launched
+from nbflow.engine.packing import started_by
 from nbflow.errors import CommandRefused, DefinitionError, nearest
+from nbflow.local.project import find_project
 from nbflow.model.artifacts import MemoryArtifacts
 from nbflow.model.codec import Codec
 from nbflow.model.history import history
@@ -33,12 +36,14 @@ from nbflow.model.policy import Duration, seconds
 from nbflow.model.secret import checked_values, given
 from nbflow.model.triggered import Triggered
 from nbflow.model.triggers import Firing, Trigger
+from nbflow.settings import settings
 from nbflow.testing.by_hand import STATES, Act
 from nbflow.testing.chance import Chance, Crash
 from nbflow.testing.clock import BEGINNING, Clock
 from nbflow.testing.code import Code, Order
 from nbflow.testing.decisions import Task
-from nbflow.testing.engine import MAX_RECOVERIES, Engine
+from nbflow.testing.engine import MAX_RECOVERIES
+from nbflow.testing.family import Family
 from nbflow.testing.foresight import foresee
 from nbflow.testing.record import Record, RecordedRun
 from nbflow.testing.takeover import DecidedRun, Takeover
@@ -90,6 +95,7 @@ class Trial:
         self._acts: dict[str, list[Act]] = {}
         self._artifacts = MemoryArtifacts()
         self._made: Code | None = None
+        self._others: dict[str, Code] = {}
 
     def crash(self, task: str, *, times: int = 1, when: When = "after") -> Trial:
         """Have the worker die while it executes a task, `"parse[3]"`, or every task of a step, `"parse"`: before the body
@@ -112,8 +118,9 @@ class Trial:
 
     def resolve(self, task: str, data: Any = None, *, after: Duration = 0) -> Trial:
         """Answer a task that waits, `"pay"`, `"pay[3]"` or `"pay[b.csv]"`, so long after it asked. Said again for the same
-        name, it is the answer to the next question, after a timeout. `data` may be a function of what is asked."""
-        self._known(task)
+        name, it is the answer to the next question, after a timeout. `data` may be a function of what is asked.
+        Tasks of flows that this one starts are answered likewise."""
+        self._known(task, also_of_others=True)
         after_ms = round(seconds(after, "How long an answer takes") * 1000)
         self._answers.to.setdefault(task, []).append((data, after_ms))
         return self
@@ -205,7 +212,17 @@ class Trial:
         """Made at the first run: later ones keep the flow as it was then."""
         if self._made is None:
             self._made = Code(self._flow, self._replaced, self._artifacts)
+            self._bring(self._made)
         return self._made
+
+    def _bring(self, code: Code) -> None:
+        """With it come the flows that it may start, as they are now."""
+        root = settings().project or find_project().root
+        self._others = {
+            other.name: code if other.name == code.spec.name else Code(other, {}, self._artifacts)
+            for other in started_by(self._flow, root)
+        }
+        code.bring(self._others.values())
 
     def _run(self, seed: int | random.Random | None, run_id: str, given: dict[str, Any], trigger: str = "") -> Run:
         code = self._code
@@ -213,19 +230,30 @@ class Trial:
         return self._do(code, order, seed, Clock(self._start), Takeover())
 
     def _do(self, code: Code, order: Order, seed: int | random.Random | None, clock: Clock, takeover: Takeover) -> Run:
-        record = Record(order.run, self._flow.name, clock)
         chance = Chance(seed, self._workers)
         crash = _Planned(self._plan, self._crashes, chance.draw)
-        engine = Engine(code, order, record, chance, crash, takeover=takeover, answers=self._answers, acts=self._acts)
+        others = partial(_Planned, {}, self._crashes, chance.draw)
+        codes = {**self._others, self._flow.name: code}
+        family = Family(codes, chance, clock, answers=self._answers, crash=others)
+        act = partial(family.run, code, order, takeover, crash, self._acts)
         with given(self._secrets):
             if self._needs_a_thread():
-                _in_a_thread(engine.run)
+                _in_a_thread(act)
             else:
-                engine.run()
-        line = takeover.line or order.run
-        again = partial(self._again, record, engine.kept, line, seed)
-        foresees = partial(self._foresee, record, engine.kept, line)
-        return Run(order.run, RecordedRun(record, code.codec, again, foresees), flow=self._flow.name)
+                act()
+        return self._handle(family, takeover.line or order.run, seed, codes, order.run)
+
+    def _handle(
+        self, family: Family, line: str, seed: int | random.Random | None, codes: dict[str, Code], run: str
+    ) -> Run:
+        member = family.members[run]
+        record, kept = member.record, member.engine.kept
+        again: Callable[..., Run] = partial(self._again, record, kept, line, seed)
+        foresees: Callable[..., list[PlanRow]] = partial(self._foresee, record, kept, line)
+        if member.parent:
+            again = foresees = partial(_refuse_child, record.flow)
+        handle = partial(self._handle, family, line, seed, codes)
+        return Run(run, RecordedRun(record, codes[record.flow].codec, again, foresees, handle), flow=record.flow)
 
     def _foresee(
         self, record: Record, kept: DecidedRun, line: str, flow: FlowDefinition, *, changed: bool
@@ -251,6 +279,7 @@ class Trial:
         told = history(record.run_id, list(record.events), at)
         origin = Origin(record.run_id, self._flow.name, how, at, told, kept, line)
         code = Code(self._flow, self._replaced, self._artifacts)
+        self._bring(code)
         keys = {step.name: step.key for step in self._flow.steps()}
         taken = take(origin, code.spec, code.bundle.fingerprints, code.codec, keys, changed=changed)
         takeover = Takeover(taken.outcomes, taken.state, taken.told, taken.line)
@@ -261,17 +290,24 @@ class Trial:
     def _outcome(self, run: Run) -> tuple[str, str]:
         return run.status, self._code.codec.encode(run.result) if run.status == "completed" else ""
 
-    def _known(self, task: str) -> None:
-        """The task's step is one of the flow."""
-        names = [declared.name for declared in self._flow.steps()]
+    def _known(self, task: str, *, also_of_others: bool = False) -> None:
+        """The task's step is one of the flow, or of one that it starts."""
+        flows = [self._flow]
+        if also_of_others:
+            flows += started_by(self._flow, settings().project or find_project().root)
+        names = [declared.name for flow in flows for declared in flow.steps()]
         step = split_task(task)[0] if isinstance(task, str) and "[" in task else task  # pyright: ignore[reportUnnecessaryIsInstance]
         if step not in names:
             raise DefinitionError(f"Flow {self._flow.name!r} has no step {step!r}.", hint=nearest(step, names))
 
     def _needs_a_thread(self) -> bool:
         """A notebook's thread runs an event loop, in which no other can be run."""
-        bodies = (self._replaced.get(step.name, step.function) for step in self._flow.steps())
-        return _has_loop() and any(map(inspect.iscoroutinefunction, bodies))
+        if not _has_loop():
+            return False
+        others = [registry.defined(name) for name in self._others if name != self._flow.name]
+        bodies = [self._replaced.get(step.name, step.function) for step in self._flow.steps()]
+        bodies += [step.function for other in others if other is not None for step in other.steps()]
+        return any(map(inspect.iscoroutinefunction, bodies))
 
 
 class _Planned(Crash):
@@ -287,6 +323,13 @@ class _Planned(Crash):
             self._had[task, when] += 1
             return True
         return self._share > 0 and recovered < MAX_RECOVERIES and self._draw.random() < self._share / 2
+
+
+def _refuse_child(flow: str, *_: object, **__: object) -> Never:
+    raise CommandRefused(
+        f"A run of {flow!r} that another run started in this process cannot be gone on from.",
+        hint="Go on from the run that started it.",
+    )
 
 
 def _run_id(flow: str, seed: int | random.Random | None) -> str:
@@ -306,7 +349,7 @@ def _has_loop() -> bool:
     return True
 
 
-def _in_a_thread(act: Callable[[], None]) -> None:
+def _in_a_thread(act: Callable[[], object]) -> None:
     raised: list[BaseException] = []
 
     def carried() -> None:

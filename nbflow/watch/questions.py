@@ -24,6 +24,11 @@ def question_of(view: View, name: str) -> Question:
         names = ", ".join(task.task for task in waiting[:4]) + (", …" if len(waiting) > 4 else "")
         raise CommandRefused(f"{len(waiting)} tasks of {name!r} wait for an answer.", hint=f"Name one: {names}.")
     told = waiting[0].awaiting
+    if told.get("kind") == "child":
+        raise CommandRefused(
+            f"{waiting[0].task!r} waits for {waiting[0].waits_for}, and for no answer.",
+            hint="Wait for that run, or cancel it: the attempt has failed then.",
+        )
     return Question(waiting[0].task, int(told["attempt"]), str(told.get("position", "")), "form" in told)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from nbflow.errors import UnknownRun
+from nbflow.errors import CommandRefused, UnknownRun
 from nbflow.model.codec import Codec
 from nbflow.model.events import BOUNDED_TYPES, Event, id_key
+
+if TYPE_CHECKING:
+    from nbflow.watch.run import Run
 
 __all__ = ["Replay", "ReplayedLog", "ReplayedRun"]
 
@@ -57,6 +60,13 @@ class ReplayedRun:
     def follow(self, run_id: str, after: str = "0-0", timeout: float | None = None, /) -> Replay:
         """The events after an id."""
         return Replay(self.log.read(run_id, after))
+
+    def handle(self, run_id: str, flow: str) -> Run:
+        """Of the one run only."""
+        raise CommandRefused(
+            f"The run {run_id[:8]} of {flow!r} is another one, which is not here.",
+            hint="Use nbflow.run(...) where it is.",
+        )
 
     def codec_for(self, run_id: str) -> Codec:
         return self._codec

@@ -113,6 +113,17 @@ class Run(ToldRun):
         """Write the run into one file: its events and artifacts, without pickles. `nbflow.load(path)` shows it anywhere."""
         return write_archive(asked_path(path), self.id, self._log, self._backend.codec_for(self.id).artifacts)
 
+    @property
+    def children(self) -> list[Run]:
+        """The runs that its steps started, in their order."""
+        return [self._backend.handle(child.run, child.flow) for child in self.view.children]
+
+    @property
+    def parent(self) -> Run | None:
+        """The run that started it; None if somebody else did."""
+        told = cast("dict[str, Any]", self.view.start.get("parent") or {})
+        return self._backend.handle(str(told["run"]), str(told.get("flow", ""))) if "run" in told else None
+
     def __repr__(self) -> str:
         """Without an id: a saved notebook that is executed again shows the same."""
         try:

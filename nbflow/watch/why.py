@@ -74,6 +74,8 @@ def _of_task(view: View, task: TaskView, obstacles: Obstacles | None) -> Obstacl
             return Obstacle("failed", f"it failed: {last.error if last else 'it says not why'}")
         case "canceled":
             return Obstacle("canceled", f"it was canceled{_because(view)}")
+        case "awaiting" if task.awaiting.get("kind") == "child":
+            return _of_child(task, obstacles)
         case "awaiting":
             return Obstacle("held", f"it waits for {task.waits_for}")
         case _ if obstacles is None or last is None:
@@ -84,6 +86,11 @@ def _of_task(view: View, task: TaskView, obstacles: Obstacles | None) -> Obstacl
             return _retrying(step_id(view.run_id, task.task, last.attempt), last.error, view, task, obstacles)
         case _:
             return obstacles.of_queued(step_id(view.run_id, task.task, last.attempt))
+
+
+def _of_child(task: TaskView, obstacles: Obstacles | None) -> Obstacle:
+    status = "" if obstacles is None else obstacles.status_of(str(task.awaiting.get("run", "")))
+    return Obstacle("child", f"it waits for {task.waits_for}" + (f", which is {status}" if status else ""))
 
 
 def _running(worker: str, started_ms: int | None, obstacles: Obstacles) -> Obstacle:

@@ -33,7 +33,7 @@ def ending_by_hand(attempt: Attempt, function: Any, value: Any, emits: Mapping[s
     calls = [Emission(topic, [payload]) for topic, payload in emits.items()]
     try:
         return attempt.completed(
-            _fitting(step, function, value) if value is not None or not emits else None, calls, 0.0
+            _fitting(step, function, value) if value is not None or not emits else None, calls, [], 0.0
         )
     except DefinitionError as error:  # what would fail the attempt of a step that returned it
         raise CommandRefused(error.message, hint="Give what the step would return.") from None

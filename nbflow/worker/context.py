@@ -13,6 +13,7 @@ from nbflow.errors import CommandRefused, InternalError, nearest
 from nbflow.model import veil
 from nbflow.model.ids import Index, index_for_people
 from nbflow.model.triggered import Triggered, read_triggered
+from nbflow.worker.started import MOST_STARTS, Start, Started
 from nbflow.worker.state import Change, State
 
 __all__ = ["Context", "Emission", "Port", "StepTimeout", "TaskFacts", "UndeclaredEmit", "current", "running"]
@@ -65,6 +66,10 @@ class Port(Protocol):
     def read_state(self, key: str | None) -> dict[str, str]: ...
     def keep(self, name: str, value: Any) -> None: ...
     def is_canceled(self) -> bool: ...
+    def start_flow(self, flow: str, values: Any, number: int) -> Start:
+        """What starts the `number`-th run of this attempt."""
+        ...
+
     def line(self) -> str:
         """The run whose idempotency keys this one has: its own id, or the first run's that it was resumed from."""
         ...
@@ -100,6 +105,7 @@ class Context:
     facts: TaskFacts
     port: Port
     emissions: list[Emission] = field(default_factory=list[Emission])
+    starts: list[Start] = field(default_factory=list[Start])
     resolved: Any = None
     """What ended the step's `hold=`: the answer, the payload of the event; None if it was a time or a timeout."""
     _progress_at: float = 0.0
@@ -175,6 +181,28 @@ class Context:
                 f"The step {self.step!r} emits {topic!r}, which it does not declare.",
                 hint=f"Add it to emits=[…] of the step. {nearest(topic, self.facts.declared)}".rstrip(),
             )
+
+    def start_flow(self, flow: Any, input: Any = None, *, await_result: bool = False) -> Started:  # noqa: A002
+        """Start a run of another flow (or of this one), by its name or by the flow itself (or the job). It begins if and when this attempt
+        completes, and its id is known at once. `input` is a dict by parameter, or the value of a flow that takes one.
+
+        The code is that of the flow as it was when this run was launched, else its newest published version.
+
+        `return ctx.start_flow(…, await_result=True)`: the step completes with the result of that run, and needs no worker
+        until then. If the run fails or is canceled, this attempt has failed.
+        """
+        name = flow if isinstance(flow, str) else getattr(flow, "name", None) or getattr(flow, "__name__", None)
+        if not isinstance(name, str):
+            raise CommandRefused(f"{flow!r} is no flow.", hint="Give a flow, or the name of one.")
+        if len(self.starts) >= MOST_STARTS:
+            raise CommandRefused(
+                f"The step {self.step!r} starts more than {MOST_STARTS} runs at once.",
+                hint="Map over them: a step with each(…) that starts one run for an element.",
+            )
+        start = self.port.start_flow(name, {} if input is None else input, len(self.starts))
+        handle = Started(start.handle.id, name, await_result)
+        self.starts.append(Start(handle, start.fields))
+        return handle
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Say how far it is; shown while it runs. At most ten a second are kept, and the last."""

@@ -18,13 +18,14 @@ from nbflow.define.forms import NOTHING
 from nbflow.define.numbering import Numbers
 from nbflow.define.plan import Route
 from nbflow.define.signature import InvalidPayload
-from nbflow.errors import Canceled, DefinitionError, GiveUp, NbflowError
+from nbflow.errors import Canceled, ChildFailed, DefinitionError, GiveUp, NbflowError
 from nbflow.model import veil
 from nbflow.model.codec import Codec
 from nbflow.model.definition import StepSpec, failed_topic, spread_topic, step_topic
 from nbflow.model.ids import index_for_people
 from nbflow.model.policy import RetryLater
 from nbflow.worker.context import Emission, StepTimeout, UndeclaredEmit
+from nbflow.worker.started import Start, Started
 from nbflow.worker.task import Ending, Job
 
 __all__ = ["Attempt", "failure"]
@@ -32,7 +33,7 @@ __all__ = ["Attempt", "failure"]
 Keys = dict[str, Callable[[Any], Any]]
 """The `key=` function of each step that has one."""
 
-RETRIED = ("error", "timeout")
+RETRIED = ("error", "timeout", "child")
 """Reasons that a policy is asked about; the others are final."""
 
 _MOST_TRACEBACK = 16_000
@@ -49,12 +50,40 @@ class Attempt:
     codec: Codec
     keys: Keys
 
-    def completed(self, value: Any, calls: list[Emission], took_s: float) -> Ending:
+    def completed(self, value: Any, calls: list[Emission], starts: list[Start], took_s: float) -> Ending:
         """The ending of an attempt whose body returned. Raises what makes the attempt fail after all."""
+        awaited = _awaited(self.step, value, starts)
+        if awaited is not None:
+            return self._awaiting(awaited, calls, starts)
+        ending = Ending("completed", "", [part for start in starts for part in start.group])
+        return self._ended(ending, value.id if isinstance(value, Started) else value, calls, took_s)
+
+    def joined(self, value: Any, has_emitted: bool, took_s: float) -> Ending:
+        """The ending of one that awaited a run with this result. What it emitted before lies where it waited."""
+        ending = Ending("joined", "")
+        silent = has_emitted or len(self.step.emits) > 1
+        return self._ended(ending, value, None if silent else [], took_s)
+
+    def _awaiting(self, awaited: Start, calls: list[Emission], starts: list[Start]) -> Ending:
+        """It waits from now on, and all else that it did counts later."""
+        if len(self.step.emits) > 1:
+            _with_result(self.step, awaited, calls)
+        told = {"kind": "child", "position": "child", "run": awaited.handle.id, "flow": awaited.handle.flow}
+        first, *rest = [awaited, *(start for start in starts if start is not awaited)]
+        ending = Ending("awaiting", json.dumps(told, separators=(",", ":")), first.group)
+        ending.emits[2] = "emitted" if calls else ""
+        for start in rest:
+            ending.emits += start.group
+        numbers = Numbers(self.job.index, calls)
+        for emission in calls:
+            self._emit(ending, numbers, emission, None)
+        return ending
+
+    def _ended(self, ending: Ending, value: Any, calls: list[Emission] | None, took_s: float) -> Ending:
+        """`calls` is None where the result must not be emitted."""
         result = None if value is NOTHING else value
-        ending = Ending("completed", "")
         text, elements = self._result(ending, result)
-        emissions = _with_result(self.step, value, calls)
+        emissions = [] if calls is None else _with_result(self.step, value, calls)
         numbers = Numbers(self.job.index, emissions)
         for emission in emissions:
             self._emit(ending, numbers, emission, text if emission.is_result else None)
@@ -147,6 +176,24 @@ def failure(error: BaseException, took_s: float, again: dict[str, Any] | None = 
     return Ending("retry", json.dumps(data | again, separators=(",", ":")), delay_ms=again["delay"])
 
 
+def _awaited(step: StepSpec, value: Any, starts: list[Start]) -> Start | None:
+    """The run that the step awaits: one that it returns."""
+    found = [start for start in starts if start.handle.is_awaited]
+    if not found:
+        return None
+    if len(found) > 1 or value is not found[0].handle:
+        said = (
+            f"awaits {len(found)} runs"
+            if len(found) > 1
+            else f"awaits a run of {found[0].handle.flow!r} and returns something else"
+        )
+        raise DefinitionError(
+            f"The step {step.name!r} {said}; a step can only wait for the one run that it returns.",
+            hint="Write `return ctx.start_flow(…, await_result=True)`; map over elements to await many.",
+        )
+    return found[0]
+
+
 def _with_result(step: StepSpec, value: Any, calls: list[Emission]) -> list[Emission]:
     if calls:
         return calls
@@ -176,6 +223,8 @@ def _reason(error: BaseException) -> str:
         return "undeclared_emit"
     if isinstance(error, GiveUp):
         return "gave_up"
+    if isinstance(error, ChildFailed):
+        return "child"
     if isinstance(error, StepTimeout):
         return "timeout"
     return "stopped" if isinstance(error, Canceled) else "error"

@@ -10,7 +10,7 @@ import inspect
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -26,12 +26,14 @@ from nbflow.model.artifacts import ArtifactStore
 from nbflow.model.awaits import Await
 from nbflow.model.codec import Codec
 from nbflow.model.definition import FlowSpec, Form, StepSpec, Term, failed_topic
+from nbflow.model.events import Event
 from nbflow.model.ids import index_sort_key
 from nbflow.model.runs import run_signature_parts, trigger_signature_parts
 from nbflow.model.signing import Signer
 from nbflow.worker.context import Context, Port, TaskFacts, running
 from nbflow.worker.ending import Attempt, failure
 from nbflow.worker.interrupts import Guard
+from nbflow.worker.joining import result_of
 from nbflow.worker.task import Ending, Job
 
 __all__ = ["Call", "Executor", "Fetch", "KeptList"]
@@ -46,6 +48,7 @@ class Fetch(Protocol):
 
     def bundle(self, digest: str) -> bytes | None: ...
     def emitted(self, run: str, topic: str) -> dict[str, str]: ...
+    def events(self, run: str) -> Iterator[Event]: ...
 
 
 class KeptList(list[Any]):
@@ -94,15 +97,17 @@ class Executor:
         received: Any = None
         try:
             attempt = self.attempt(job)
-            code, step = self._open(job), attempt.step
+            code, step = self._open(job.bundle, job.run), attempt.step
             code.flow.world.activate()
             context = Context(self._facts(job, step), port)
             if step.hold is not None:
                 context.resolved = self._resolved(code, job, step.hold)
             received = self._received(code, job, step)
+            if job.joins:
+                return attempt.joined(*result_of(job, self._fetch.events, code.codec), time.perf_counter() - start)
             args, kwargs = self._bind(code, job, step, received, context)
             value = self._call(code.flow.steps[step.name].function, args, kwargs, context, guard)
-            return attempt.completed(value, context.emissions, time.perf_counter() - start)
+            return attempt.completed(value, context.emissions, context.starts, time.perf_counter() - start)
         except BaseException as error:  # noqa: BLE001 - whatever a step raises is how its attempt ended
             guard.leave()
             took = time.perf_counter() - start
@@ -113,21 +118,21 @@ class Executor:
     def attempt(self, job: Job) -> Attempt:
         """What turns the end of this attempt into what is written of it. A TrustError if the task is not one of ours."""
         self._verify(job)
-        code = self._open(job)
+        code = self._open(job.bundle, job.run)
         step = self._step(code, job)
         return Attempt(job, step, code.routes[step.name], code.codec, code.keys)
 
     def world(self, job: Job) -> World:
         """What the task's code finds when it imports."""
-        return self._open(job).flow.world
+        return self._open(job.bundle, job.run).flow.world
 
     def function(self, job: Job) -> Callable[..., Any]:
         """The step's function."""
-        return self._open(job).flow.steps[job.step].function
+        return self._open(job.bundle, job.run).flow.steps[job.step].function
 
     def call(self, job: Job, port: Port) -> Call:
         """What would be called with what, and in which context; within the world of its code."""
-        step, code = self.attempt(job).step, self._open(job)
+        step, code = self.attempt(job).step, self._open(job.bundle, job.run)
         context = Context(self._facts(job, step), port)
         if step.hold is not None:
             context.resolved = self._resolved(code, job, step.hold)
@@ -136,7 +141,24 @@ class Executor:
 
     def codec(self, job: Job) -> Codec:
         """The codec of the task's flow: it knows the classes of its payloads."""
-        return self._open(job).codec
+        return self._open(job.bundle, job.run).codec
+
+    def flow(self, bundle: str, name: str) -> LoadedFlow:
+        """The code of another flow, verified."""
+        loaded = self._open(bundle, name).flow
+        if loaded.name != name:
+            raise SignatureMismatch(
+                f"The code {bundle[:8]} is of flow {loaded.name!r}, and not of {name!r}.", hint="Start the run again."
+            )
+        return loaded
+
+    @property
+    def signer(self) -> Signer:
+        return self._signer
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        return self._artifacts
 
     def input(self, job: Job, text: bytes) -> Any:
         """The run's input, which must be the one that was signed."""
@@ -194,18 +216,18 @@ class Executor:
             )
         return loaded.spec
 
-    def _open(self, job: Job) -> _Code:
-        code = self._codes.get(job.bundle)
+    def _open(self, bundle: str, of: str) -> _Code:
+        code = self._codes.get(bundle)
         if code is None:
-            blob = self._fetch.bundle(job.bundle)
+            blob = self._fetch.bundle(bundle)
             if blob is None:
-                raise InternalError(f"The bundle {job.bundle} of the run {job.run[:8]} is not in the store.")
-            code = self._codes[job.bundle] = self._prepare(open_bundle(blob, job.bundle, self._signer))
+                raise InternalError(f"The bundle {bundle} of the run {of[:8]} is not in the store.")
+            code = self._codes[bundle] = self._prepare(open_bundle(blob, bundle, self._signer))
             self._on_open()
             if len(self._codes) > _BUNDLES:
                 self._codes.popitem(last=False)
         else:
-            self._codes.move_to_end(job.bundle)
+            self._codes.move_to_end(bundle)
         return code
 
     def _prepare(self, flow: LoadedFlow) -> _Code:

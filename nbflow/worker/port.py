@@ -10,19 +10,26 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from nbflow.errors import Canceled
 from nbflow.model.codec import Codec
+from nbflow.model.events import Event, event_from_fields
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import Script, load_script
 from nbflow.store.wire import Wire
 from nbflow.worker.execute import Executor
+from nbflow.worker.started import Start
+from nbflow.worker.starting import Parent, Starter
 from nbflow.worker.state import Change
 from nbflow.worker.tape import Tape
 from nbflow.worker.task import Job
 
 __all__ = ["Desk", "WorkerPort", "WorkerReads", "drawn"]
+
+
+PAGE = 1000
 
 
 class WorkerReads:
@@ -75,6 +82,31 @@ class WorkerReads:
     def input(self, run: str) -> bytes:
         return self.ask("HGET", self._keys.run(run), "input")
 
+    def events(self, run: str) -> Iterator[Event]:
+        """The deciding events of another run, a page at a time; none if it is not there."""
+        flow = (self.ask("HGET", self._keys.run(run), "flow") or b"").decode()
+        last = "0-0"
+        while flow and (entries := self.ask("XRANGE", self._keys.stream(run), f"({last}", "+", "COUNT", PAGE)):
+            for event_id, flat in entries:
+                texts = [part.decode() for part in flat]
+                last = event_id.decode()
+                yield event_from_fields(last, dict(zip(texts[::2], texts[1::2], strict=True)), run, flow)
+
+    def parent(self, run: str) -> Parent:
+        """What the run hands on to those that it starts."""
+        found = self.ask("HMGET", self._keys.run(run), "along", "alongsig", "queue", "priority", "by", "depth")
+        along, signature, queue, priority, by, depth = [(part or b"").decode() for part in found]
+        return Parent(along, signature, queue, priority, by or "{}", int(depth or 0))
+
+    def newest(self, flow: str) -> tuple[int, str] | None:
+        """The newest published version of a flow, and its record."""
+        number = self.ask("HGET", self._keys.versions(flow), "newest")
+        record = number and self.ask("HGET", self._keys.versions(flow), number)
+        return (int(number), record.decode()) if record else None
+
+    def own_code(self, run: str, code: str) -> bool:
+        return self.own(run=run, digest=code, how="run") == b"OK"
+
     def line(self, run: str) -> str:
         return (self.ask("HGET", self._keys.run(run), "line") or run.encode()).decode()
 
@@ -92,7 +124,7 @@ class WorkerReads:
         return bool(self.ask("SISMEMBER", f"{self._keys.rq_worker(worker)}:executions", execution))
 
 
-@dataclass(slots=True)
+@dataclass
 class Desk:
     """What the ports of a worker share: the way to the server, the tape, the executor. One conversation at a time, and
     none is cut in the middle by an interruption."""
@@ -108,6 +140,10 @@ class Desk:
     def port(self, job: Job, worker: str, lease: int) -> WorkerPort:
         self.reads.run = job.run
         return WorkerPort(self, job, worker, lease)
+
+    @cached_property
+    def starter(self) -> Starter:
+        return Starter(self.reads, self.executor)
 
     @contextmanager
     def talk(self) -> Generator[None]:
@@ -171,6 +207,10 @@ class WorkerPort:
     def line(self) -> str:
         with self._talk() as job:
             return self.desk.reads.line(job.run)
+
+    def start_flow(self, flow: str, values: Any, number: int) -> Start:
+        with self._talk() as job:
+            return self.desk.starter.start(job, flow, values, number)
 
     def is_canceled(self) -> bool:
         if self.is_over:

@@ -153,6 +153,8 @@ class Supervisor:
 
     def interrupt(self, slot: int, lease: int | None = None) -> None:
         """Raise `Canceled` in the task that runs under this lease (by default the current one); killed after a grace."""
+        if isinstance(lease, int):
+            self.slots.aim(slot, lease)  # it may not have begun what it has just been given: then it never enters it
         running, _ = self.slots.running(slot)
         if running and lease in (None, running):
             self.slots.aim(slot, running)

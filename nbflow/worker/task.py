@@ -31,6 +31,8 @@ class Job:
     input_digest: str
     run_queue: str
     payloads: tuple[bytes | None, ...]
+    joins: str = ""
+    """The run that it awaited, which has ended: its result is all that is left to take."""
 
     @property
     def step(self) -> str:
@@ -43,21 +45,24 @@ class Job:
 
 def job_from_reply(reply: list[bytes | None]) -> Job:
     """What `offer` of `parts/job.lua` makes."""
-    texts = [(part or b"").decode() for part in reply[:13]]
-    job, run, task, attempt, queue, key, recovered, plan, bundle, signature, flow, input_digest, run_queue = texts
+    texts = [(part or b"").decode() for part in reply[:14]]
+    job, run, task, attempt, queue, key, recovered, plan, bundle, signature, flow, input_digest, run_queue, joins = (
+        texts
+    )
     return Job(
         job, run, task, int(attempt), queue, key or None, int(recovered or 0), plan, bundle, signature, flow, input_digest, run_queue,
-        tuple(reply[13:]),
+        tuple(reply[14:]), joins,
     )  # fmt: skip
 
 
 @dataclass(slots=True)
 class Ending:
-    """How an attempt ended: `completed`, `failed` or `retry`, the data of that event (JSON), and what it emits.
+    """How an attempt ended: `completed`, `failed` or `retry`, the data of that event (JSON), and what it emits. One that
+    awaits a run is `awaiting`, with the data of `await.registered`, and `joined` when that has ended.
 
     A group of `emits` is topic, mode, text, n, then n times index and payload; mode is `one` or `many` (an `emit` event
-    is written), `silent` (the end of the step says it), or `key` (names for the elements of the step that stands for the
-    topic).
+    is written), `silent` (the end of the step says it), `key` (names for the elements of the step that stands for the
+    topic), or `start`: the topic is a run, and the pairs are fields of it. Starts come first.
     """
 
     outcome: str

@@ -8,6 +8,7 @@ from typing import Any
 
 from nbflow.worker.execute import Executor
 from nbflow.worker.kept import RunState
+from nbflow.worker.started import Start, Started
 from nbflow.worker.state import Change
 from nbflow.worker.task import Job
 
@@ -43,6 +44,10 @@ class Unheard:
 
     def keep(self, name: str, value: Any) -> None:
         """It is kept nowhere."""
+
+    def start_flow(self, flow: str, values: Any, number: int) -> Start:
+        """Nothing is started: a handle is all there is of it."""
+        return Start(Started("0" * 32, flow), {})
 
     def is_canceled(self) -> bool:
         return False

@@ -52,6 +52,9 @@ class Backend:
     def codec_for(self, run_id: str) -> Codec:
         return Codec()
 
+    def handle(self, run_id: str, flow: str) -> Run:
+        return Run(run_id, self, flow=flow)
+
     def delete(self, run_id: str) -> None:
         self.deleted.append(run_id)
 

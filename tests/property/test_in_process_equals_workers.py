@@ -274,6 +274,36 @@ def waits(flow: Flow) -> dict[str, Any]:
     return {"n": 3}
 
 
+def flows_that_start_flows(flow: Flow) -> dict[str, Any]:
+    child = Flow(f"{flow.name}-child")
+
+    @child.entry
+    def double(n: int) -> int:
+        if n < 0:
+            raise ValueError("negative")
+        return 2 * n
+
+    @flow.entry(emits=["said"])
+    def begin(n: int, ctx: Context) -> Any:
+        ctx.emit("said", n)
+        ctx.start_flow(child, 100)
+        return ctx.start_flow(child, n, await_result=True)
+
+    @flow.step("said")
+    def hears(said: int) -> int:
+        return said
+
+    @flow.step(begin, retry=Retry(2, backoff=0.01))
+    def fails(n: int, ctx: Context) -> Any:
+        return ctx.start_flow(child, -n, await_result=True)
+
+    @flow.step(failed(fails))
+    def excuse(failure: dict[str, Any]) -> Any:
+        return failure["input"], failure["attempt"]
+
+    return {"n": 3}
+
+
 def classes_and_frames(flow: Flow) -> dict[str, Any]:
     @dataclass
     class Order:
@@ -296,7 +326,7 @@ def classes_and_frames(flow: Flow) -> dict[str, Any]:
 FLOWS: list[Callable[[Flow], dict[str, Any]]] = [
     a_chain, branches, nested_maps, an_empty_map, failures_answered_for, a_failure_that_skips, a_cycle, retries, a_timeout,
     an_undeclared_topic, a_payload_that_does_not_fit, a_payload_that_cannot_travel, several_topics_and_nothing_emitted,
-    what_is_not_returned, waits, classes_and_frames,
+    what_is_not_returned, waits, flows_that_start_flows, classes_and_frames,
 ]  # fmt: skip
 
 
@@ -349,6 +379,8 @@ def _told(run: Run) -> Counter[Any]:
 
 def _comparable(data: dict[str, Any]) -> dict[str, Any]:
     differs = (*DIFFERS, "traceback") if data.get("reason") == "timeout" else DIFFERS  # it shows who interrupted
+    if data.get("reason") == "child":  # it names the other run
+        differs = (*DIFFERS, "error", "traceback")
     return {name: _inside(value) for name, value in data.items() if name not in differs}
 
 

@@ -1,5 +1,5 @@
 --! slice: the next at most 500 jobs that were counted but not yet made (a map) or not yet removed (a cancel), steps not yet closed, or ends not yet taken over
---! uses: event job closing cancel awaits reuse advance giveback answers
+--! uses: event job closing cancel awaits reuse advance begin owners launch children giveback answers
 --! keys:
 --! args:
 --! reply: 1 if more is left to do, 0 if not
@@ -11,6 +11,14 @@ if id == '*event' then
   local _, more = give(topic, call('GET', P..':given:'..nonce) or 'null', from, upto)
   if more then call('RPUSH', P..':slices', '*event '..topic..'/'..more..'/'..upto..'/'..nonce)
   else call('DEL', P..':given:'..nonce) end
+  return call('EXISTS', P..':slices')
+end
+if id == '*child' then
+  children.join(step)
+  return call('EXISTS', P..':slices')
+end
+if step == '*children' then
+  if children.cancel_some(id) then call('RPUSH', P..':slices', entry) end
   return call('EXISTS', P..':slices')
 end
 take(id)

@@ -40,6 +40,7 @@ local function tell_emit(task, attempt, topic, mode, text, pairs_)
 end
 
 local function emit(task, attempt, topic, mode, text, pairs_)
+  if mode == 'start' then children.start(task, attempt, topic, pairs_) return end
   if mode == 'key' then                                               -- names for elements: topic is the step that will take them
     for i = 1, #pairs_, 2 do pairs_[i] = topic..'['..pairs_[i]..']' end
     many('HSET', P..':keys:'..run, pairs_)

@@ -32,6 +32,7 @@ local function go_on(job, w, payload)                                 -- the wai
   apply(w.task, w.attempt, emits)
   count_out(w.step, w.plan, w.task, nil)
   for _, name in ipairs(advance(nil)) do wake(name) end
+  children.begin()
 end
 
 local function answer(job, w, payload, by)

@@ -15,9 +15,20 @@ local function leave_line(before, behind, line)
   elseif behind then call('ZADD', P..':timers', now_ms(), 'start '..behind) end
 end
 
+-- Runs that a run started (see parts/children.lua) lie in <p>:children:<run>, in their order, and `born` counts them. The task that awaits
+-- such a run is its `awaiter`.
+local children = {starts = {}}
+
+function children.ended(job)                                          -- the task that awaits the run at hand goes on, in a slice
+  local f = call('HMGET', RQ..':job:'..job, 'origin', 'child')
+  if f[2] ~= run then return end
+  call('RPUSH', P..':slices', '*child '..job)
+  wake(string.sub(f[1], #QP + 1))
+end
+
 local function close_run(new, kind, data)                             -- the end of a run, whichever it is
   local now = now_ms()
-  local f = call('HMGET', rk, 'flow', 'started', 'after', 'then', 'queued_by', 'fading')
+  local f = call('HMGET', rk, 'flow', 'started', 'after', 'then', 'queued_by', 'fading', 'awaiter', 'born')
   status = new
   if f[6] then fade_all(run) end
   event(run, kind, '', 0, '{"duration":'..(now - f[2])..data..'}')
@@ -31,7 +42,31 @@ local function close_run(new, kind, data)                             -- the end
   local kept_ms = (plan_of('limits') or {}).retention
   if kept_ms then call('ZADD', P..':retire', now + kept_ms, run) end
   if f[3] or f[4] then leave_line(f[3], f[4], f[5]) end
+  if f[7] then children.ended(f[7]) end
+  if f[8] and (new == 'canceled' or doomed) then                      -- what it started ends with it
+    call('HSET', rk, 'ends', 0)
+    call('RPUSH', P..':slices', run..' *children')
+    wake(queue_of_run or plan_of('step:'..plan_of('steps')[1]).queue)   -- there may be nobody who looks
+  end
   tell(run, f[1], kind)
+end
+
+local HEIRS = 50                                                      -- runs that a script ends because of the run that started them
+function children.cancel_some(id)                                     -- the next of them, in their order; whether more are left
+  local from = call('HGET', P..':run:'..id, 'ends')                   -- the last that was looked at
+  if not from then return false end
+  local rows = call('ZRANGEBYSCORE', P..':children:'..id, '('..from, '+inf', 'WITHSCORES', 'LIMIT', 0, HEIRS)
+  for i = 1, #rows, 2 do
+    take(rows[i])
+    if status == 'running' then
+      local was = call('HDEL', rk, 'due') == 1 and 'awaiting' or status
+      close_run('canceled', 'flow.cancel', ',"reason":"the run that started it was ended","by":{"run":"'..id..'"},"previousStatus":"'..was..'"')
+      call('RPUSH', P..':slices', rows[i]..' *cancel')
+    end
+  end
+  local more = #rows == 2 * HEIRS
+  if more then call('HSET', P..':run:'..id, 'ends', rows[#rows]) else call('HDEL', P..':run:'..id, 'ends') end
+  return more
 end
 
 local function unhold(job)                                             -- a held task waits no more: out of the due-set, and of its topic's waiting ones
@@ -59,11 +94,8 @@ local function take_back(job, f, searched)                            -- out of 
     if f[3] == 'started' then limits.free(job, f[5], f[8]) else limits.leave(job, queue, f[8]) end
   end
   if f[9] then declined.leave(job, string.sub(f[6], #QP + 1), f[9]) end
-  if f[3] == 'deferred' then
-    unhold(job)
-    call('DEL', P..':held:'..job)
-  else call('ZREM', P..':timers', 'retry '..job) end
-  call('DEL', RQ..':job:'..job)
+  if f[3] == 'deferred' then unhold(job) else call('ZREM', P..':timers', 'retry '..job) end
+  call('DEL', RQ..':job:'..job, P..':held:'..job)
 end
 
 local function parts_of(job) return call('HMGET', RQ..':job:'..job, 'task', 'attempt', 'status', 'worker_name', 'lease', 'origin', 'rank', 'lim', 'declined') end

@@ -12,7 +12,7 @@ local function fail(job, f, said, reason)                              -- f: run
   local p, text = plan_of('step:'..step), cjson.encode(said)
   if not p then call('DEL', RQ..':job:'..job) return end              -- none of the plan's: somebody forged it
   local data = '{"error":'..text..',"traceback":"","reason":"'..reason..'"}'
-  call('DEL', RQ..':job:'..job)
+  call('DEL', RQ..':job:'..job, P..':held:'..job)
   call('SREM', P..':open:'..f[1], job)
   event(f[1], 'step.failed', f[2], f[3], data)
   if p.fails then
@@ -30,7 +30,7 @@ local function time_out(job, f, queue)
   local policy = (plan_of('step:'..string.match(f[2], '^[^%[]+')) or {}).retry   -- {most attempts, back-off, longest delay}, in ms
   if not policy or attempt >= policy[1] then fail(job, f, said, 'timeout') return end
   local delay = math.min(policy[2] * 2 ^ math.min(attempt - 1, 30), policy[3])
-  call('DEL', RQ..':job:'..job)
+  call('DEL', RQ..':job:'..job, P..':held:'..job)
   call('SREM', P..':open:'..f[1], job)
   event(f[1], 'step.retry', f[2], attempt, '{"error":'..cjson.encode(said)..',"traceback":"","reason":"timeout","delay":'..delay..',"nextAttempt":'..(attempt + 1)..',"maxAttempts":'..policy[1]..'}')
   try_later(f[1], f[2], attempt + 1, queue, f[7], delay)

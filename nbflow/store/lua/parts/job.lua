@@ -141,7 +141,7 @@ local function offer(job, f)
   local r = call('HMGET', rk, 'plan', 'bundle', 'sig', 'flow', 'inputdigest', 'queue')
   local step, index = string.match(task, '^([^%[]+)%[?([^%]]*)')
   local text = call('HGET', P..':plan:'..r[1], 'step:'..step)
-  local out = {job, run, task, f[3], string.sub(f[4], #QP + 1), f[5] or '', f[6] or '0', r[1], r[2], r[3], r[4], r[5], r[6] or ''}
+  local out = {job, run, task, f[3], string.sub(f[4], #QP + 1), f[5] or '', f[6] or '0', r[1], r[2], r[3], r[4], r[5], r[6] or '', f[11] or ''}
   local shown = {}
   local function hand(payload) out[#out + 1] = payload shown[#shown + 1] = payload or 'null' end
   for _, b in ipairs(text and cjson.decode(text).bind or {}) do
@@ -173,7 +173,7 @@ local function lease_out(job, worker, lease, f)
   return out
 end
 
-local JOB_FIELDS = {'run', 'task', 'attempt', 'origin', 'key', 'recovered', 'status', 'ns', 'rank', 'lim'}
+local JOB_FIELDS = {'run', 'task', 'attempt', 'origin', 'key', 'recovered', 'status', 'ns', 'rank', 'lim', 'joins'}
 
 local function held(worker, lease)                                    -- the answer got lost: what this worker holds by this lease, or false
   for _, ex in ipairs(call('SMEMBERS', RQ..':worker:'..worker..':executions')) do

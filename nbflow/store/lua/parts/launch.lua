@@ -1,5 +1,5 @@
 -- A run comes to be. `o` holds what the scripts that launch are given by name (see launch.lua), `fields` further fields of its hash.
--- o.after: the run behind which it waits, in o.line: the key whose field `run` names the last in that line.
+-- o.owns: what it owns beside its own code, see own_artifact. o.after: the run behind which it waits, in o.line: the key whose field `run` names the last in that line.
 local FULL = 0.9                                                      -- of maxmemory: the rest is for runs that are under way
 
 -- Why there can be no such run, as the reply that says so; nothing was written.
@@ -13,6 +13,9 @@ local function refusal_of(o)
   end
   if call('EXISTS', P..':plan:'..o.plan) == 0 then return {'MISSING', 'plan'} end
   if call('EXISTS', P..':bundle:'..o.bundle) == 0 then return {'MISSING', 'bundle'} end
+  for code in string.gmatch(o.owns or '', '%a+:%x+') do
+    if call('EXISTS', P..':'..code) == 0 then return {'MISSING', code} end
+  end
   local memory = call('INFO', 'memory')
   local used, most = tonumber(string.match(memory, 'used_memory:(%d+)')), tonumber(string.match(memory, 'maxmemory:(%d+)'))
   if most > 0 and used >= FULL * most then return {'FULL', math.floor(100 * used / most)} end
@@ -32,6 +35,7 @@ local function write_run(o, fields, now)                              -- its has
   own('bundle', o.bundle)
   call('PERSIST', P..':plan:'..o.plan)                                -- an upload is for an hour, until a run owns it
   call('PERSIST', P..':bundle:'..o.bundle)
+  for member in string.gmatch(o.owns or '', '%S+') do own_artifact(o.id, member) end
   call('ZREM', P..':retire', o.id)                                    -- and so are the artifacts of its input
 end
 

@@ -5,8 +5,11 @@ local function own(kind, digest)
   call('HINCRBY', P..':owners', kind..':'..digest, 1)
 end
 
-local function own_artifact(run, digest)
-  if call('SADD', P..':owned:'..run, digest) == 1 then own('artifact', digest) end
+local function own_artifact(run, digest)                              -- or plan:<digest>, bundle:<digest>: code that it may come to start
+  if call('SADD', P..':owned:'..run, digest) == 0 then return end
+  if not string.find(digest, ':', 1, true) then return own('artifact', digest) end
+  call('HINCRBY', P..':owners', digest, 1)
+  call('PERSIST', P..':'..digest)
 end
 
 local function owners_of(kind, digest) return tonumber(call('HGET', P..':owners', kind..':'..digest) or '0') end

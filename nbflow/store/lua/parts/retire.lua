@@ -2,7 +2,7 @@
 -- <p>:dying names the run, and slices of at most 500 keys or members remove the rest. A crash between two of them leaves the next to do.
 local BREATH = 500
 local ENDED = {completed = 1, failed = 1, canceled = 1}
-local REST = {'flow', 'log', 'state', 'fades', 'keys', 'meet', 'left', 'turns', 'open', 'owned', 'resolved', 'reuse', 'again', 'making'}                 -- beside what is kept of topics
+local REST = {'flow', 'log', 'state', 'fades', 'keys', 'meet', 'left', 'turns', 'open', 'owned', 'resolved', 'reuse', 'again', 'making', 'children'}                 -- beside what is kept of topics
 
 local function forget_slices(id)                                      -- of a run that ended before its time
   for _, entry in ipairs(call('LRANGE', P..':slices', 0, BREATH)) do
@@ -11,19 +11,24 @@ local function forget_slices(id)                                      -- of a ru
 end
 
 local function unlist(id)
-  local f = call('HMGET', P..':run:'..id, 'flow', 'status', 'key')
+  local f = call('HMGET', P..':run:'..id, 'flow', 'status', 'key', 'parent')
   call('ZREM', P..':flows:'..f[1], id)
   if call('EXISTS', P..':flows:'..f[1]) == 0 then call('SREM', P..':flows', f[1]) end
   call('ZREM', P..':runs:'..f[2], id)
   local named = P..':key:'..f[1]..':'..(f[3] or '')
   if f[3] and f[3] ~= '' and call('GET', named) == id then call('DEL', named) end
+  if f[4] then call('ZREM', P..':children:'..f[4], id) end
   tell(id, f[1], 'flow.deleted')
 end
 
 -- An ended run, or artifacts owned for a start that came to nothing. Whether it is out of sight; else say it again: tasks are left, which
--- go first, with their leases, so that nothing of the run is written once it is gone.
+-- go first, with their leases, so that nothing of the run is written once it is gone. Before them go the runs that are to end with it.
 local function bury(id)
   take(id)
+  if get('ends') then
+    children.cancel_some(id)
+    return false
+  end
   local more = cancel_slice(id)
   interrupt_revoked()
   if more then return false end
@@ -52,7 +57,10 @@ end
 local function remove(id, left)                                       -- at most `left`; how many it took
   local gone = P..':gone:'..id
   local digests = call('SPOP', P..':owned:'..id, left)
-  for _, digest in ipairs(digests) do leave(id, 'artifact', digest) end
+  for _, member in ipairs(digests) do
+    local kind, digest = string.match(member, '^(%a+):(.+)$')
+    leave(id, kind or 'artifact', digest or member)
+  end
   if #digests == left then return left end                            -- there may be more
   local used, all = remove_topics(id, gone, left - #digests)
   used = used + #digests
