@@ -26,34 +26,39 @@ def new(**options: Any) -> Flow:
 
 
 kid = Flow("kid")
-_many = Flow("many_leaves")
 
 
-@kid.entry
 def double(n: int) -> int:
     if n < 0:
         raise ValueError("negative")
     return 2 * n
 
 
-@_many.entry
 def ones() -> list[int]:
     return [1, 2]
 
 
-@_many.step(each(ones))
 def tens(n: int) -> int:
     return 10 * n
 
 
-@_many.step(ones)
 def length(ones: list[int]) -> int:
     return len(ones)
 
 
-@job
 def shout(text: str) -> str:
     return text.upper()
+
+
+@pytest.fixture(autouse=True)
+def _declared() -> None:
+    """The flows that the others start, declared anew: other tests forget all that is declared."""
+    Flow("kid").entry(double)
+    many_leaves = Flow("many_leaves")
+    many_leaves.entry(ones)
+    many_leaves.step(each(ones))(tens)
+    many_leaves.step("step:ones")(length)
+    job(shout)
 
 
 def test_a_step_completes_with_the_result_of_the_run_that_it_returns():
