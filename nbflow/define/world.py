@@ -11,6 +11,7 @@ import importlib
 import linecache
 import os
 import sys
+import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.abc import Loader
@@ -67,16 +68,18 @@ class World:
 
     @contextmanager
     def entered(self) -> Generator[None]:
-        """Active inside the block; whatever was active before is so again after it."""
-        before = _finder.world
-        self.activate()
-        try:
-            yield
-        finally:
-            if before is None:
-                deactivate()
-            else:
-                before.activate()
+        """Active inside the block; whatever was active before is so again after it. One thread at a time: `sys.modules` is
+        everybody's."""
+        with _finder.lock:
+            before = _finder.world
+            self.activate()
+            try:
+                yield
+            finally:
+                if before is None:
+                    deactivate()
+                else:
+                    before.activate()
 
     def spec(self, name: str) -> ModuleSpec | None:
         """How to import the module from the bundle; None if it is not in there."""
@@ -165,6 +168,13 @@ class _Finder:
 
     world: World | None = None
 
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+
+    def after_fork(self) -> None:
+        """In the child: a thread that is not there any more may have held it."""
+        self.lock = threading.RLock()
+
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
         world = self.world
         if world is None:
@@ -192,6 +202,9 @@ class _Finder:
 
 
 _finder = _Finder()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_finder.after_fork)
 
 
 def active_world() -> World | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,25 @@ def test_a_bundle_made_from_a_bundle_has_the_same_sources(tmp_path: Path) -> Non
     answer, fingerprints = worker(tmp_path / "elsewhere", code, made)
     assert answer == "as launched"
     assert fingerprints == made.fingerprints
+
+
+def test_threads_enter_one_after_the_other() -> None:
+    """Law: when all have left, the process's own modules are there again, in whatever order they came and went."""
+    one, two = world(helper_w="X = 1"), world(helper_w="X = 2")
+    inside, seen = threading.Event(), list[int]()
+
+    def second() -> None:
+        inside.wait(20)
+        with two.entered():
+            seen.append(__import__("helper_w").X)
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with one.entered():
+        inside.set()
+        thread.join(0.05)  # were it let in, it would be by now
+        assert seen == []
+        seen.append(__import__("helper_w").X)
+    thread.join(20)
+    assert seen == [1, 2]
+    assert active_world() is None
