@@ -19,48 +19,49 @@ setup: | $(BIN)/python  ## an environment with everything, and the pre-commit ho
 quickstart: | $(BIN)/python  ## run the main job of notebooks/01-quickstart.ipynb and print what happened
 	$(BIN)/pip install -q -e '.[examples]' && $(BIN)/nbflow quickstart
 
-$(BIN)/pytest: | $(BIN)/python
-	$(BIN)/pip install -q -e '.[test]'
+# A mark for what is installed: an installation that was broken off, or is older than pyproject.toml, is made again.
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install -q -e '.[test]' && touch $@
 
 # Not compiled: most of it is never imported by what checks, and one waits for this.
-$(BIN)/pyright: | $(BIN)/python
-	$(BIN)/pip install -q --no-compile -e '.[check]'
+$(VENV)/.check: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install -q --no-compile -e '.[check]' && touch $@
 
-check: $(BIN)/pyright  ## style, types, floors and sizes, in less than 30 s
+check: $(VENV)/.check  ## style, types, floors and sizes, in less than 30 s
 	@$(MAKE) --no-print-directory -j2 types style house
 
-style: $(BIN)/pyright
+style: $(VENV)/.check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: $(BIN)/pyright
-	$(BIN)/pyright --pythonpath $(BIN)/python
+types: $(VENV)/.check
+	$(BIN)/python -m pyright --pythonpath $(BIN)/python
 
-house: $(BIN)/pyright
+house: $(VENV)/.check
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/house
 
 test: | $(BIN)/python  ## install what tests need and run them all
 	$(BIN)/pip install -e '.[test]' && $(BIN)/python -m pytest -n auto --dist loadfile
 
-proof: $(BIN)/pytest  ## the long form: 20,000 examples of each law, a death at each write; hours (docs/reliability.md)
+proof: $(VENV)/.test  ## the long form: 20,000 examples of each law, a death at each write; hours (docs/reliability.md)
 	$(BIN)/python -m tests.fault.matrix --write
 	$(BIN)/python -m pytest -n auto --dist load --hypothesis-profile=proof tests/property
 
-chaos: $(BIN)/pytest  ## 1,000 runs while workers, supervisors, connections and the server are killed, for 5 minutes
+chaos: $(VENV)/.test  ## 1,000 runs while workers, supervisors, connections and the server are killed, for 5 minutes
 	$(BIN)/python -m tests.fault.chaos
 
-bench: $(BIN)/pytest  ## the measurements behind the claims
+bench: $(VENV)/.test  ## the measurements behind the claims
 	$(BIN)/python -m benchmarks
 
-notebooks: $(BIN)/pytest  ## run each notebook and compare its outputs
+notebooks: $(VENV)/.test  ## run each notebook and compare its outputs
 	$(BIN)/python -m pytest --nbval-lax notebooks
 
 widgets:  ## build the front end into nbflow/notebook/static and check its types (needs Node)
 	@if [ -f widgets/package.json ]; then cd widgets && npm ci && npm run check && npm run build; \
 	else echo "this version has no front end to build"; fi
 
-docs: $(BIN)/pytest  ## check that the examples in the docs run and that their links hold
+docs: $(VENV)/.test  ## check that the examples in the docs run and that their links hold
 	$(BIN)/python -m pytest -q tests/docs
 
 dev: setup  ## set up, then JupyterLab on the notebooks
