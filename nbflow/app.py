@@ -105,6 +105,18 @@ class Nbflow(Parts):
                 self.published.publish(parcel, self.published.described(parcel, other))
         return self.published.publish(order, version)
 
+    def publish_if_none(self, flow: FlowDefinition, newest: Version | None, starter: str) -> None:
+        """What starts a flow by its name starts the newest version: make it one if there is none, and warn if it is another
+        than the code at hand."""
+        if newest is None:
+            self.publish(flow)
+        elif not newest.is_same_code(self.publish(flow, dry_run=True)):
+            warnings.warn(
+                f"The {starter} starts version {newest.number} of flow {flow.name!r}, and the code here is another. "
+                "flow.publish() makes it the newest.",
+                stacklevel=4,
+            )
+
     def again(
         self, run_id: str, how: How, *, at: str | None = None, changed: bool = False, flow: FlowDefinition | None = None
     ) -> Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,15 +94,7 @@ def declare_here(
     a warning says that it is that one which is started."""
     given = _checked(when, tz, name, overlap, catch_up)
     flow.validate_input(values or {})
-    newest = nbflow.published.find(flow.name)
-    if newest is None:
-        nbflow.publish(flow)
-    elif not newest.is_same_code(nbflow.publish(flow, dry_run=True)):
-        warnings.warn(
-            f"The schedule starts version {newest.number} of flow {flow.name!r}, and the code here is another. "
-            "flow.publish() makes it the newest.",
-            stacklevel=3,
-        )
+    nbflow.publish_if_none(flow, nbflow.published.find(flow.name), "schedule")
     return _declare(nbflow, flow.name, given, values)
 
 

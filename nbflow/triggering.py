@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -78,16 +77,9 @@ def subscribe_here(
     warning says that it is that one which is started."""
     _checked(trigger, values)
     newest = nbflow.published.find(flow.name)
-    if newest is None:
-        if values is not None:
-            mapped(flow.name, values, flow.flow_input())
-        nbflow.publish(flow)
-    elif not newest.is_same_code(nbflow.publish(flow, dry_run=True)):
-        warnings.warn(
-            f"The trigger starts version {newest.number} of flow {flow.name!r}, and the code here is another. "
-            "flow.publish() makes it the newest.",
-            stacklevel=3,
-        )
+    if newest is None and values is not None:
+        mapped(flow.name, values, flow.flow_input())
+    nbflow.publish_if_none(flow, newest, "trigger")
     return subscribe(nbflow, flow.name, trigger, values)
 
 

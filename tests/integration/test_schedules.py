@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +23,7 @@ from nbflow.firing import fire
 from nbflow.flow import LaunchDisabled, launches_disabled
 from nbflow.scheduling import declare
 from tests.bad_input import nothing_written, refused
+from tests.killed import Killed, stopped_at
 from tests.leaks import leaks
 from tests.scheduled import Clock, at, keys_of, nightly
 from tests.site import SECRET
@@ -280,30 +279,6 @@ def test_however_many_processes_watch_each_occurrence_is_started_once(alone: Nbf
     assert leaks(alone.store) == []
 
 
-class _Killed(BaseException):
-    pass
-
-
-def stopped_at(store: Any, call: int, when: str) -> Callable[[], bool]:
-    """Let the process end before its n-th script call, or after it, when the reply has not come. Whether it did."""
-    said, count = store.run_script, itertools.count()
-    stopped: list[int] = []
-
-    def run_script(name: str, *rest: Any, **named: Any) -> Any:
-        number = next(count)
-        if number == call and when == "before":
-            stopped.append(number)
-            raise _Killed
-        reply = said(name, *rest, **named)
-        if number == call:
-            stopped.append(number)
-            raise _Killed
-        return reply
-
-    store.run_script = run_script
-    return lambda: bool(stopped)
-
-
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("call", range(3))
 def test_a_process_that_dies_between_two_calls_loses_and_doubles_no_occurrence(alone: Nbflow, call: int, when: str):
@@ -317,7 +292,7 @@ def test_a_process_that_dies_between_two_calls_loses_and_doubles_no_occurrence(a
         has_stopped = stopped_at(other.store, call, when)
         try:
             planned.fire("etl", "default")
-        except _Killed:
+        except Killed:
             pass
         assert has_stopped() == (call < 2)
     clock.set("2026-11-25T02:00:11")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +13,7 @@ from nbflow import Trigger
 from nbflow.app import Nbflow
 from nbflow.engine.triggers import KEPT_MS
 from nbflow.firing import fire
+from tests.killed import Killed, stopped_at
 from tests.leaks import leaks
 from tests.site import SECRET
 from tests.triggered import PAID, billing, inputs, left, order, row
@@ -53,30 +52,6 @@ def test_however_many_processes_see_an_event_each_flow_is_started_once(alone: Nb
     assert leaks(alone.store) == []
 
 
-class _Killed(BaseException):
-    pass
-
-
-def stopped_at(store: Any, call: int, when: str) -> Callable[[], bool]:
-    """Let the process end before its n-th script call, or after it, when the reply has not come. Whether it did."""
-    said, count = store.run_script, itertools.count()
-    stopped: list[int] = []
-
-    def run_script(name: str, *rest: Any, **named: Any) -> Any:
-        number = next(count)
-        if number == call and when == "before":
-            stopped.append(number)
-            raise _Killed
-        reply = said(name, *rest, **named)
-        if number == call:
-            stopped.append(number)
-            raise _Killed
-        return reply
-
-    store.run_script = run_script
-    return lambda: bool(stopped)
-
-
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("call", range(4))
 def test_who_emits_and_dies_loses_and_doubles_nothing(alone: Nbflow, call: int, when: str):
@@ -87,7 +62,7 @@ def test_who_emits_and_dies_loses_and_doubles_nothing(alone: Nbflow, call: int, 
         has_stopped = stopped_at(other.store, call, when)
         try:
             other.emit("order.paid", order(1))
-        except _Killed:
+        except Killed:
             pass
         assert has_stopped() == (call < 3)
     for event in left(alone):
