@@ -69,6 +69,8 @@ _COMMANDS = {
     "run.tasks": "`nbflow show RUN`",
     "run['step']": "`nbflow show RUN`",
     "run.attempts": "`nbflow show RUN --json`",
+    "run.resume()": "`nbflow resume RUN`",
+    "run.cancel()": "`nbflow cancel RUN`",
 }
 """What hints say in Python, as a command says it."""
 _PYTHON = re.compile("|".join(rf"(?<![\w.`]){re.escape(said)}(?![\w(`])" for said in _COMMANDS))

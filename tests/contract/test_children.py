@@ -258,6 +258,19 @@ def test_a_held_completion_holds_its_starts(store: Store):
     family.finish()
 
 
+@pytest.mark.parametrize(("run", "status"), [("k1", "running"), ("r1", "canceled")])
+def test_a_word_of_an_end_that_comes_early_or_too_late_changes_nothing(family: Family, run: str, status: str):
+    """Law: only a task of a run that goes on is put back, and only when what it awaits has ended."""
+    task = family.claim()
+    family.awaits(task)
+    family.store.text.hset(family.store.keys.run("k1"), "status", "completed")
+    family.store.text.hset(family.store.keys.run(run), "status", status)
+    before = everything(family.store)
+    family.store.text.rpush("nbflow:slices", f"*child {task.job}")
+    family.machine.slice_all()
+    assert everything(family.store) == before
+
+
 def test_nobody_can_answer_for_a_run_that_is_awaited(family: Family):
     family.awaits(family.claim())
     assert resolve(family.store, "s0", "child") == [b"GONE"]

@@ -136,3 +136,25 @@ def _be_the_child(follower: Follower, file: Path) -> NoReturn:
             traceback.print_exc(file=said)
         said.flush()
         os._exit(0)
+
+
+def test_an_interrupt_before_the_thread_has_started_leaves_nothing_to_join(
+    store: Store, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law: Ctrl-C may come anywhere. What it interrupted can be closed, and follows again."""
+    writer, before = Writer(store), listeners()
+
+    def interrupted(_: threading.Thread) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            follower.subscribe("r1", lambda _: None)
+    follower.close()
+    assert listeners() == before
+    again, heard = Follower(store), list[str]()
+    again.subscribe("r1", lambda events: heard.extend(event.id for event in events))
+    writer.write()
+    until(lambda: heard != [], lambda: "nothing heard")
+    again.close()

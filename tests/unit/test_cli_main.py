@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nbflow import errors
-from nbflow.cli.main import exit_code
+from nbflow.cli.main import exit_code, main
 from nbflow.store.connect import Store
 from tests.servers import running_server
 
@@ -141,3 +144,24 @@ def test_a_terminal_without_our_letters_gets_their_numbers(tmp_path: Path) -> No
     command = [sys.executable, "-m", "nbflow", "start", "x", "--delay", "soon"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert "\\u2192 Give seconds" in done.stderr
+
+
+def test_an_error_that_comes_of_ctrl_c_is_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Law: an interrupt in the middle of something may come out of it as another error; the exit code is 130 all the same."""
+
+    def command(**_: Any) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("cannot join thread before it is started") from None
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("typer.main.get_command", lambda _: command)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # put back what main changes
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main([])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == ""
