@@ -18,10 +18,11 @@ from nbflow.watch.run import Run
 if TYPE_CHECKING:
     from nbflow.app import Nbflow
     from nbflow.define.flow import FlowDefinition
+    from nbflow.engine.versions import Opened
     from nbflow.model.policy import Duration
     from nbflow.model.schedules import Planned
 
-__all__ = ["CatchUp", "Overlap", "Scheduled", "declare", "declare_here", "input_text"]
+__all__ = ["CatchUp", "Overlap", "Scheduled", "declare", "declare_here", "input_text", "kept_text"]
 
 Overlap = Literal["skip", "queue", "allow", "cancel_running"]
 CatchUp = Literal["latest", "all", "none"]
@@ -141,6 +142,11 @@ def input_text(nbflow: Nbflow, flow: str, values: Mapping[str, Any], whose: str)
     """An input that is kept for later starts, encoded. It must fit the code of the newest version."""
     opened = nbflow.published.open(nbflow.published.newest(flow))
     opened.validated(values)
+    return kept_text(nbflow, opened, values, flow, whose)
+
+
+def kept_text(nbflow: Nbflow, opened: Opened, values: Mapping[str, Any], flow: str, whose: str) -> str:
+    """Values that are kept for later starts, encoded."""
     text = Codec(types=opened.code.types, signer=nbflow.signer).encode(dict(values), name="input")
     if len(text) > MOST_INPUT:
         raise CommandRefused(

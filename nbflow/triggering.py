@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from nbflow.define.payloads import mapped
 from nbflow.errors import DefinitionError, UnknownTrigger
-from nbflow.model.codec import Codec
 from nbflow.model.triggers import Subscription, Trigger
+from nbflow.scheduling import kept_text
 from nbflow.watch.run import Run
 
 if TYPE_CHECKING:
     from nbflow.app import Nbflow
     from nbflow.define.flow import FlowDefinition
-    from nbflow.engine.versions import Opened
     from nbflow.model.triggers import Listener, Triggering
 
 __all__ = ["Subscribed", "subscribe", "subscribe_here"]
@@ -90,7 +89,7 @@ def subscribe(nbflow: Nbflow, flow: str, trigger: Trigger, values: Mapping[str, 
     _checked(trigger, values)
     opened = nbflow.published.open(nbflow.published.newest(flow))
     fixed, takes = ({}, {}) if values is None else mapped(flow, values, opened.input)
-    text = _encoded(nbflow, opened, fixed)
+    text = kept_text(nbflow, opened, fixed, flow, f"trigger {trigger.name!r}")
     nbflow.subscribed.declare(trigger, Subscription(trigger.name, flow, values is not None, text, takes, who()))
     return Subscribed(nbflow, trigger.name, flow)
 
@@ -102,7 +101,3 @@ def _checked(trigger: Trigger, values: object) -> None:
     if values is not None and not isinstance(values, Mapping):
         message = f"The input {values!r} of trigger {trigger.name!r} is no values by name."
         raise DefinitionError(message, hint="Give a dict: {'order': received('order.id')}.")
-
-
-def _encoded(nbflow: Nbflow, opened: Opened, fixed: dict[str, Any]) -> str:
-    return Codec(types=opened.code.types, signer=nbflow.signer).encode(fixed, name="input")
