@@ -4,7 +4,6 @@ ended. It knows no queue and no lease; what it must read it reads through a `Fet
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import inspect
 import os
@@ -30,6 +29,7 @@ from nbflow.model.events import Event
 from nbflow.model.ids import index_sort_key
 from nbflow.model.runs import run_signature_parts, trigger_signature_parts
 from nbflow.model.signing import Signer
+from nbflow.worker import coroutines
 from nbflow.worker.context import Context, Port, TaskFacts, running
 from nbflow.worker.ending import Attempt, failure
 from nbflow.worker.interrupts import Guard
@@ -309,8 +309,7 @@ class Executor:
             guard.enter(context.facts.timeout_s)
             value = function(*args, **kwargs)
             if inspect.iscoroutine(value):
-                with asyncio.Runner() as runner:  # one for each task: what it leaves behind ends with it
-                    value = runner.run(value)
+                value = coroutines.run(value)
             if inspect.isgenerator(value):
                 value = list(value)
             return value
