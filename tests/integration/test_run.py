@@ -6,7 +6,7 @@ import _thread
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -109,6 +109,24 @@ def backend(server: str) -> Iterator[Backend]:
 @pytest.fixture
 def run(backend: Backend) -> Run:
     return Run("r1", backend)
+
+
+Later = Callable[[float, Callable[[], Any]], None]
+
+
+@pytest.fixture
+def later(backend: Backend) -> Iterator[Later]:
+    """Does something in a while, in a thread. It is over before the store is closed, else redis-py would connect again and
+    write once more, into the next test's run."""
+    timers: list[threading.Timer] = []
+
+    def begin(seconds: float, act: Callable[[], Any]) -> None:
+        timers.append(threading.Timer(seconds, act))
+        timers[-1].start()
+
+    yield begin
+    for timer in timers:
+        timer.join()
 
 
 def test_one_leaf_is_the_result(backend: Backend, run: Run) -> None:
@@ -232,8 +250,8 @@ def test_a_run_is_awaiting_when_nothing_else_is_under_way(backend: Backend, run:
     assert run.status == "running"
 
 
-def test_waiting_ends_with_the_run(backend: Backend, run: Run) -> None:
-    threading.Timer(0.1, lambda: (backend.complete("a", 1), backend.write("flow.completed", leaves=["a"]))).start()
+def test_waiting_ends_with_the_run(backend: Backend, run: Run, later: Later) -> None:
+    later(0.1, lambda: (backend.complete("a", 1), backend.write("flow.completed", leaves=["a"])))
     assert run.wait(timeout=20) is run
     assert run.result == 1
     assert run.wait() is run
@@ -245,15 +263,15 @@ def test_waiting_too_long_leaves_the_run(run: Run) -> None:
     assert run.status == "running"
 
 
-def test_ctrl_c_detaches_and_says_how_to_come_back(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_detaches_and_says_how_to_come_back(run: Run, later: Later, capsys: pytest.CaptureFixture[str]) -> None:
     """Law: interrupting the wait leaves the run, and raises nothing."""
-    threading.Timer(0.2, _thread.interrupt_main).start()
+    later(0.2, _thread.interrupt_main)
     assert run.wait(timeout=20) is run
     assert "nbflow.run('r1').wait()" in capsys.readouterr().out
     assert run.status == "running"
 
 
-def test_waiting_shows_how_far_it_is(backend: Backend, run: Run) -> None:
+def test_waiting_shows_how_far_it_is(backend: Backend, run: Run, later: Later) -> None:
     """Law: what shows it is put in from outside, and is closed whatever happens."""
     seen: list[int] = []
 
@@ -266,16 +284,16 @@ def test_waiting_shows_how_far_it_is(backend: Backend, run: Run) -> None:
 
     show_progress_with(Shown)
     try:
-        threading.Timer(0.1, lambda: (backend.complete("a"), backend.write("flow.completed", leaves=[]))).start()
+        later(0.1, lambda: (backend.complete("a"), backend.write("flow.completed", leaves=[])))
         run.wait(timeout=20)
     finally:
         show_progress_with(None)
     assert seen == [1, 2, 3, 4, 5, -1]
 
 
-def test_a_run_can_be_awaited_and_followed(backend: Backend, run: Run) -> None:
+def test_a_run_can_be_awaited_and_followed(backend: Backend, run: Run, later: Later) -> None:
     async def all_of_it() -> Run:
-        threading.Timer(0.1, lambda: (backend.complete("a", 7), backend.write("flow.completed", leaves=["a"]))).start()
+        later(0.1, lambda: (backend.complete("a", 7), backend.write("flow.completed", leaves=["a"])))
         return await run
 
     assert asyncio.run(all_of_it()).result == 7
