@@ -194,10 +194,12 @@ def test_events_come_in_an_event_loop_too(store: Store, follower: Follower) -> N
                 await asyncio.sleep(0.01)
 
         ticking = asyncio.create_task(tick())
-        threading.Timer(0.2, lambda: (writer.write_many(200), writer.end())).start()
+        writing = threading.Timer(0.2, lambda: (writer.write_many(200), writer.end()))
+        writing.start()
         async for event in follower.follow("r1", timeout=30):
             ids.append(event.id)  # noqa: PERF401 - the loop is what is tested
         ticking.cancel()
+        writing.join()  # before the store is closed, else redis-py would write again
         return ids, ticks
 
     ids, ticks = asyncio.run(watch())
