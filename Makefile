@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
+# The hundreds of processes that tests and benchmarks start need not compile what the one before compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup quickstart check style types house test proof chaos bench notebooks widgets docs dev clean help
 .DEFAULT_GOAL := help

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from tests.servers import Kind, RunningServer, start_server
 from tests.site import Site, open_site, wait_until
 
 KINDS = ["valkey", "redis"]
+
+# The hundreds of processes that tests start need not compile what the one before compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -22,7 +22,7 @@ from nbflow.errors import ServerTooOld, ServerUnreachable
 from nbflow.store.address import keepalive_options, parse_url, shown_url
 from nbflow.store.format import refuse_other_format
 from nbflow.store.keys import Keys
-from nbflow.store.scripts import Script, load_scripts
+from nbflow.store.scripts import Scripts
 from nbflow.store.wire import denied, refusal, unreachable
 
 __all__ = ["Store", "translated"]
@@ -51,7 +51,7 @@ class Store:
         parse_url(url)
         self.url = url
         self.keys = Keys(namespace)
-        self.scripts: dict[str, Script] = load_scripts(self.keys)
+        self.scripts = Scripts(self.keys)
         self._connect()
         _stores.add(self)
 

@@ -17,8 +17,9 @@ error of syntax, or found by `shadows`.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-__all__ = ["linked", "shadows"]
+__all__ = ["Linked", "shadows"]
 
 _FUNCTION = re.compile(r"^local function (\w+)", re.MULTILINE)
 _LOCAL = re.compile(r"^local (?!function\b)(\w+(?: *, *\w+)*)( *=)?", re.MULTILINE)
@@ -27,14 +28,24 @@ _BOUND = re.compile(r"\blocal (?!function\b)([\w, ]+)|\bfor ([\w, ]+?) (?:in|=)|
 _COMMENT = re.compile(r"--[^\n]*")
 
 
-def linked(first: str, constants: dict[str, str], parts: str, body: str) -> str:
-    """One script. `first` is its first line; `constants` are expressions by name."""
-    names = set(_FUNCTION.findall(f"{parts}\n{body}"))
-    outer = [name for found in _LOCAL.finditer(parts) for name in re.split(" *, *", found[1])]
-    moved = _LOCAL.sub(lambda found: found[1] + found[2] if found[2] else "", parts)
-    head = f"local {', '.join(['F', *constants, *outer])} = {', '.join(['{}', *constants.values()])}"
-    text = _with_table(names, f"{moved}\n{body}")
-    return f"{first}\n{head}\nreturn (function()\n{text}\nend)()"
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """A script but for its constants."""
+
+    outer: tuple[str, ...]
+    inner: str
+
+    @classmethod
+    def of(cls, parts: str, body: str) -> Linked:
+        names = set(_FUNCTION.findall(f"{parts}\n{body}"))
+        outer = [name for found in _LOCAL.finditer(parts) for name in re.split(" *, *", found[1])]
+        moved = _LOCAL.sub(lambda found: found[1] + found[2] if found[2] else "", parts)
+        return cls(tuple(outer), _with_table(names, f"{moved}\n{body}"))
+
+    def text(self, first: str, constants: dict[str, str]) -> str:
+        """The whole. `first` is its first line; `constants` are expressions by name."""
+        head = f"local {', '.join(['F', *constants, *self.outer])} = {', '.join(['{}', *constants.values()])}"
+        return f"{first}\n{head}\nreturn (function()\n{self.inner}\nend)()"
 
 
 def shadows(parts: str, body: str) -> set[str]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,9 +24,9 @@ from typing import Any
 
 from nbflow.errors import InternalError
 from nbflow.store.keys import RQ, Keys
-from nbflow.store.link import linked
+from nbflow.store.link import Linked
 
-__all__ = ["NAMES", "STOCK_JOB_DATA", "Script", "load_script", "load_scripts", "sources", "upload"]
+__all__ = ["NAMES", "STOCK_JOB_DATA", "Script", "Scripts", "linked_script", "sources"]
 
 NAMES = (
     *("launch", "settle", "claim", "adopt", "slice", "tick", "beat", "giveback", "cancel", "append", "state", "recall"),
@@ -68,37 +68,53 @@ class Script:
         return ("EVALSHA", self.sha, len(keys), *keys, *(named[name] for name in self.args), *rest)
 
 
-def load_scripts(keys: Keys) -> dict[str, Script]:
-    """All scripts for a namespace, by name."""
-    return {name: load_script(name, keys) for name in NAMES}
+class Scripts(dict[str, Script]):
+    """The scripts for a namespace, by name: each is there from its first use on, and is sent to a server that does not
+    know it (`text_of`). A process uses a handful of them."""
+
+    def __init__(self, keys: Keys) -> None:
+        super().__init__()
+        self._keys = keys
+
+    def __missing__(self, name: str) -> Script:
+        script = self[name] = linked_script(name, self._keys)
+        return script
+
+    def text_of(self, sha: str) -> str | None:
+        """The text of one that was used, by its digest."""
+        return next((script.text for script in list(self.values()) if script.sha == sha), None)
+
+    def prepare(self, *names: str) -> None:
+        """Have these ready before they are needed."""
+        for name in names:
+            self[name]
 
 
-def load_script(name: str, keys: Keys) -> Script:
+def linked_script(name: str, keys: Keys) -> Script:
+    """One script for a namespace."""
+    if name not in NAMES:
+        raise InternalError(f"There is no script {name!r}.")
+    args, rest, made = _template(name)
+    constants = {"P": keys.namespace, "RQ": RQ, "QP": keys.queue_prefix, "DATA": STOCK_JOB_DATA}
+    text = made.text(_shebang(name), {constant: _quoted(value) for constant, value in constants.items()})
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), args, rest)
+
+
+@cache
+def _template(name: str) -> tuple[tuple[str, ...], str, Linked]:
+    """What is the same for all namespaces, which is all but four words: its arguments, and its text but for these."""
     parts, body = sources(name)
     header = _header(body)
     args = header["args"].split()
     rest = args.pop()[1:] if args and args[-1].startswith("*") else ""
     given = f"local {header['keys'][1:]} = KEYS" if header["keys"] else ""
-    constants = {"P": keys.namespace, "RQ": RQ, "QP": keys.queue_prefix, "DATA": STOCK_JOB_DATA}
-    text = linked(
-        _shebang(name),
-        {constant: _quoted(value) for constant, value in constants.items()},
-        parts,
-        "\n".join([_locals(args, rest), given, body]),
-    )
-    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), tuple(args), rest)
+    return tuple(args), rest, Linked.of(parts, "\n".join([_locals(args, rest), given, body]))
 
 
 def sources(name: str) -> tuple[str, str]:
     """The text of the parts that a script uses, and its own."""
     body = _read(name)
     return "\n".join(_read(f"parts/{part}") for part in _parts(_header(body)["uses"])), body
-
-
-def upload(call: Callable[..., Any], scripts: dict[str, Script]) -> None:
-    """Make them known to a server (again after it restarted)."""
-    for script in scripts.values():
-        call("SCRIPT", "LOAD", script.text)
 
 
 def _shebang(name: str) -> str:

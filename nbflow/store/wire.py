@@ -19,6 +19,7 @@ import hiredis
 
 from nbflow.errors import AccessDenied, ServerTooOld, ServerUnreachable, StoreError
 from nbflow.store.address import CONNECT_S, Address, open_socket, parse_url, shown_url
+from nbflow.store.scripts import Scripts
 
 __all__ = [
     "Address",
@@ -90,9 +91,10 @@ def refusal(url: str, error: BaseException) -> StoreError:
     return StoreError(f"The server at {shown_url(url)} refused a command: {said}.", hint="Look at the server's log.")
 
 
-def connect(url: str, timeout: float | None = None) -> Wire:
-    """A wire to the server. `timeout` bounds each read in seconds; None waits as long as it takes."""
-    return Wire(url, timeout)
+def connect(url: str, timeout: float | None = None, scripts: Scripts | None = None) -> Wire:
+    """A wire to the server. `timeout` bounds each read in seconds; None waits as long as it takes. Scripts that the server
+    does not know (any more) are sent to it."""
+    return Wire(url, timeout, scripts)
 
 
 class Wire:
@@ -104,10 +106,10 @@ class Wire:
     A forked child does not speak on its parent's connection: it opens its own when it first says something.
     """
 
-    def __init__(self, url: str, timeout: float | None = None) -> None:
+    def __init__(self, url: str, timeout: float | None = None, scripts: Scripts | None = None) -> None:
         self.url = url
         self.timeout = timeout
-        self.on_open: Callable[[Wire], None] = lambda _: None
+        self.scripts = scripts
         self.gives_up: Callable[[], bool] = lambda: False
         self._lock = threading.RLock()
         self._open()
@@ -144,11 +146,20 @@ class Wire:
             try:
                 self._socket.sendall(packed)
                 return self.read()
-            except hiredis.ReplyError:
+            except hiredis.ReplyError as error:
+                if self._has_taught(args, error):
+                    return self.call(*args)
                 raise
             except BaseException:  # the answer may still come, and would be taken for that of the next question
                 self.close()
                 raise
+
+    def _has_taught(self, args: tuple[Any, ...], error: Exception) -> bool:
+        """The server did not know the script, as after a restart; now it does."""
+        if self.scripts is None or args[0] != "EVALSHA" or not str(error).startswith("NOSCRIPT"):
+            return False
+        text = self.scripts.text_of(args[1])
+        return text is not None and self.call("SCRIPT", "LOAD", text) is not None
 
     def call_within(self, seconds: float, *args: Any) -> Any:
         """`call`, for what the server answers after so many seconds at the latest (a pop that blocks): when nothing has
@@ -169,9 +180,6 @@ class Wire:
             except OSError:
                 return self.again(*args)
             except ReplyError as error:
-                if str(error).startswith("NOSCRIPT"):
-                    self.on_open(self)
-                    return self.call(*args)
                 if not is_passing(error):
                     raise
                 return self.again(*args)
@@ -214,7 +222,6 @@ class Wire:
             try:
                 self.close()
                 self._open(AGAIN_S)
-                self.on_open(self)
                 return self.call(*args)
             except (OSError, ServerUnreachable):
                 if self.gives_up() or time.monotonic() > end:
@@ -242,7 +249,6 @@ class Wire:
     def open_anew(self) -> Any:
         """The connection of a child, opened now."""
         self._open()
-        self.on_open(self)
         return self._socket
 
 

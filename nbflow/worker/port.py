@@ -17,7 +17,7 @@ from nbflow.errors import Canceled
 from nbflow.model.codec import Codec
 from nbflow.model.events import Event, event_from_fields
 from nbflow.store.keys import Keys
-from nbflow.store.scripts import Script, load_script
+from nbflow.store.scripts import Script, Scripts
 from nbflow.store.wire import Wire
 from nbflow.worker.execute import Executor
 from nbflow.worker.started import Start
@@ -36,9 +36,9 @@ class WorkerReads:
     """Reads by the wire, and what an artifact store needs of a client. `run` is that of the task at hand: it owns what is
     written."""
 
-    def __init__(self, wire: Wire, keys: Keys) -> None:
+    def __init__(self, wire: Wire, keys: Keys, scripts: Scripts) -> None:
         self._wire, self._keys = wire, keys
-        self._own, self._recall = load_script("own", keys), load_script("recall", keys)
+        self._own, self._recall = scripts["own"], scripts["recall"]
         self.run = ""
 
     def ask(self, *command: Any) -> Any:

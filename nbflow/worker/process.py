@@ -13,9 +13,10 @@ from typing import Any
 
 from nbflow.errors import NbflowError, SecretMissing
 from nbflow.model.signing import Signer
-from nbflow.settings import Settings, settings
+from nbflow.settings import Settings, read_settings, settings
 from nbflow.store.connect import Store
 from nbflow.store.keys import Keys
+from nbflow.store.scripts import Scripts
 from nbflow.store.wire import ReplyError, refusal
 from nbflow.worker.lifeline import die_with_gate, die_with_parent, keep_private
 from nbflow.worker.slots import Slots
@@ -70,6 +71,8 @@ def main() -> int:
 
 
 def _work(slots: Slots, tape: Tape, gate: int) -> int:
+    scripts = Scripts(Keys(read_settings().namespace))
+    scripts.prepare("claim", "settle", "append", "state", "own", "recall")
     told = _pass_the_gate(gate, slots)
     die_with_gate(gate)
     os.environ.update(told["secrets"])
@@ -84,7 +87,7 @@ def _work(slots: Slots, tape: Tape, gate: int) -> int:
     try:
         worker = FlowWorker(
             [rq_queue(keys.rq_queue_name(queue), connection) for queue in queues],
-            name=told["name"], connection=connection, slots=slots, slot=told["slot"], tape=tape, url=url, keys=keys,
+            name=told["name"], connection=connection, slots=slots, slot=told["slot"], tape=tape, url=url, keys=keys, scripts=scripts,
             signer=Signer(secret), artifacts=chosen.artifacts or "", all_queues=ALL_QUEUES in served, lease_s=chosen.lease_s,
             beat_s=chosen.heartbeat_s,
         )  # fmt: skip

@@ -19,7 +19,7 @@ from nbflow.model.signing import Signer
 from nbflow.settings import settings
 from nbflow.store.format import refuse_other_format
 from nbflow.store.keys import Keys
-from nbflow.store.scripts import Script, load_scripts, upload
+from nbflow.store.scripts import Scripts
 from nbflow.store.wire import Wire, connect
 from nbflow.worker.execute import Executor
 from nbflow.worker.interrupts import Unguarded
@@ -49,12 +49,10 @@ def execute() -> None:
         )
     look_from_here()
     keys = Keys(chosen.namespace)
-    scripts = load_scripts(keys)
-    wire = connect(chosen.redis_url)
+    scripts = Scripts(keys)
+    wire = connect(chosen.redis_url, scripts=scripts)
     try:
-        upload(wire.call, scripts)
         refuse_other_format(wire.call, keys)
-        wire.on_open = lambda opened: upload(opened.call, scripts)
         worker = current.worker_name or ""
         adopt = scripts["adopt"].command(worker=worker, job=current.id, lease=LEASE)
         while (reply := wire.ask(*adopt)) == b"WAIT":  # a limit is used up: it waits, with its task
@@ -71,14 +69,14 @@ class _Place:
 
     wire: Wire
     keys: Keys
-    scripts: dict[str, Script]
+    scripts: Scripts
     secret: bytes
     artifacts: str | None
 
 
 def _execute(job: Job, worker: str, place: _Place) -> None:
     wire, scripts, keys = place.wire, place.scripts, place.keys
-    tape, slots, reads = Tape(), Slots(n=1), WorkerReads(wire, keys)
+    tape, slots, reads = Tape(), Slots(n=1), WorkerReads(wire, keys, scripts)
     try:
         artifacts = OwnedArtifacts(stored_artifacts(reads, keys, place.artifacts), reads)
         executor = Executor(reads, Signer(place.secret), artifacts)

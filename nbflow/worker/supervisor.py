@@ -22,8 +22,8 @@ from typing import Any
 from nbflow.errors import ServerUnreachable
 from nbflow.model.plain import block
 from nbflow.store.keys import Keys
-from nbflow.store.scripts import load_scripts, upload
-from nbflow.store.wire import ReplyError, Wire, connect, refusal, shown_url
+from nbflow.store.scripts import Scripts
+from nbflow.store.wire import ReplyError, connect, refusal, shown_url
 from nbflow.worker.child import Child, spawn
 from nbflow.worker.herald import Herald
 from nbflow.worker.reckon import reckon
@@ -68,11 +68,9 @@ class Supervisor:
         self.lease_s, self.beat_s = lease_s, beat_s
         self.next_s = beat_s
         self.keys = Keys(namespace)
-        self.scripts = load_scripts(self.keys)
+        self.scripts = Scripts(self.keys)
         self.slots = Slots(n=concurrency)
-        self.wire = connect(url, timeout=_ANSWER_S)
-        self._know(self.wire)
-        self.wire.on_open = self._know
+        self.wire = connect(url, timeout=_ANSWER_S, scripts=self.scripts)
         self.ear = connect(url)
         for wire in (self.wire, self.ear):
             wire.gives_up = lambda: self.asked > 0
@@ -94,9 +92,6 @@ class Supervisor:
         self.away_until = 0.0
         self.quick_deaths = 0
         self.gave_up = False
-
-    def _know(self, wire: Wire) -> None:
-        upload(wire.call, self.scripts)
 
     # -- processes --------------------------------------------------------------------------------------------------
 

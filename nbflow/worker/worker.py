@@ -24,7 +24,7 @@ from nbflow.store.connect import translated
 from nbflow.store.dust import sweep
 from nbflow.store.format import refuse_other_format
 from nbflow.store.keys import Keys
-from nbflow.store.scripts import Script, load_scripts, upload
+from nbflow.store.scripts import Scripts
 from nbflow.store.wire import ReplyError, Wire, connect, is_passing
 from nbflow.worker.capture import Capture
 from nbflow.worker.execute import Executor
@@ -62,6 +62,7 @@ class FlowWorker(rq.SimpleWorker):
         tape: Tape,
         url: str,
         keys: Keys,
+        scripts: Scripts,
         signer: Signer,
         artifacts: str,
         all_queues: bool,
@@ -79,15 +80,12 @@ class FlowWorker(rq.SimpleWorker):
         self._interrupts.on_idle_alarm = self._leave
         self._all_queues, self._lease_ms = all_queues, int(lease_s * 1000)
         self._long_ns = int(beat_s * 0.5e9)  # a beat shows what runs for nine tenths of one: none of those is missed
-        self.scripts: dict[str, Script] = load_scripts(keys)
-        self._keys = keys
-        self.wire = connect(url)
-        self._know(self.wire)
+        self.scripts, self._keys = scripts, keys
+        self.wire = connect(url, scripts=scripts)
         refuse_other_format(self.wire.call, keys)
-        self.wire.on_open = self._know
         self._capture, self._shipper = Capture(tape), Shipper(tape, self.scripts["append"], slots, slot)
         self._tape = tape
-        reads = self._reads = WorkerReads(self.wire, keys)
+        reads = self._reads = WorkerReads(self.wire, keys, scripts)
         self._artifacts = stored_artifacts(reads, keys, artifacts)
         self._executor = Executor(reads, signer, OwnedArtifacts(self._artifacts, reads), self._opened)
         self._desk = Desk(reads, self.scripts["state"], tape, self._executor, self._interrupts.shielded)
@@ -96,9 +94,6 @@ class FlowWorker(rq.SimpleWorker):
     def _opened(self) -> None:
         """New code was opened: a spare may import ahead what it needed."""
         self._slots.packages = _packages()
-
-    def _know(self, wire: Wire) -> None:
-        upload(wire.call, self.scripts)
 
     def subscribe(self) -> None:
         """The supervisor hears RQ's commands."""
@@ -151,9 +146,7 @@ class FlowWorker(rq.SimpleWorker):
         return self._stopping and not self._holds
 
     def _second_wire(self) -> Wire:
-        wire = connect(self._url)
-        wire.on_open = self._know
-        return wire
+        return connect(self._url, scripts=self.scripts)
 
     def _loop(self) -> None:
         self._look_for_queues()
@@ -235,10 +228,7 @@ class FlowWorker(rq.SimpleWorker):
         except ReplyError as error:
             if is_passing(error):
                 return None, 0  # we hold nothing: look again after the next pop, where a stop may come between
-            if not str(error).startswith("NOSCRIPT"):
-                raise
-            self._know(self.wire)
-            return self.wire.call(*claim.command(keys=self._queue_keys, was=was, **named))
+            raise
 
     def _wait(self) -> list[bytes | None]:
         """Idle. The claim after the time-out is the safety net of a lost token."""

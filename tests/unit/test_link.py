@@ -7,8 +7,8 @@ import re
 import pytest
 
 from nbflow.store.keys import Keys
-from nbflow.store.link import linked, shadows
-from nbflow.store.scripts import NAMES, load_script, sources
+from nbflow.store.link import Linked, shadows
+from nbflow.store.scripts import NAMES, linked_script, sources
 
 PART = """\
 local call = redis.call
@@ -25,7 +25,7 @@ BODY = "local mine = 1\nreturn take(mine)"
 
 
 def script() -> str:
-    return linked("#!lua", {"P": '"p"'}, PART, BODY)
+    return Linked.of(PART, BODY).text("#!lua", {"P": '"p"'})
 
 
 def test_top_level_functions_are_fields_of_one_table_wherever_they_are_named() -> None:
@@ -62,5 +62,5 @@ def test_a_local_with_the_name_of_a_function_is_found() -> None:
 def test_no_script_has_such_a_local_nor_too_many_that_are_moved(name: str) -> None:
     """Lua 5.1 lets a function capture 60 locals of another."""
     assert shadows(*sources(name)) == set()
-    head = load_script(name, Keys("n")).text.splitlines()[1]
+    head = linked_script(name, Keys("n")).text.splitlines()[1]
     assert len(re.findall(r"\w+", head.partition(" = ")[0])) - 1 <= 60
