@@ -71,6 +71,7 @@ class Supervisor:
         self.scripts = Scripts(self.keys)
         self.slots = Slots(n=concurrency)
         self.wire = connect(url, timeout=_ANSWER_S, scripts=self.scripts)
+        self.wire.call(*self.scripts["beat"].command(lease_ms=0))  # of nobody: whoever lacks a right is told so now
         self.ear = connect(url)
         for wire in (self.wire, self.ear):
             wire.gives_up = lambda: self.asked > 0
@@ -211,6 +212,8 @@ class Supervisor:
             self._listen_again()
             return
         for message in messages:
+            if isinstance(message, ReplyError):
+                raise refusal(self.url, message)
             if message[0] == b"message":
                 self._obey(message[1].decode().rpartition(":")[2], message[2])
 
