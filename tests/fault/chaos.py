@@ -141,15 +141,7 @@ class Chaos:
 
     def _patiently(self, do: Callable[[], Any]) -> Any:
         """Our own connections are cut as well."""
-        end = time.monotonic() + LIMIT_S
-        while True:
-            try:
-                return do()
-            except StoreError:
-                if time.monotonic() > end:
-                    raise
-                self._keep()
-                time.sleep(0.02)
+        return launcher.patiently(do, self._keep)
 
     def _strike(self) -> None:
         deeds = {"kill a worker": 5, "kill a supervisor": 1, "cut connections": 4, "cancel a run": 1}

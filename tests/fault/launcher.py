@@ -10,12 +10,13 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from nbflow import Flow
 from nbflow.app import Nbflow, use
 from nbflow.errors import StoreError
 
+T = TypeVar("T")
 LIMIT_S = 240.0
 
 
@@ -26,15 +27,15 @@ def main(url: str, secret: str, project: str) -> None:
     flows: dict[str, Flow] = {}
     for name, (declare, _) in MIXED.items():
         declare(flows.setdefault(name, Flow(f"chaos-{name}")))
-    _patiently(lambda: use(Nbflow(url, secret=secret, project=project)))
+    patiently(lambda: use(Nbflow(url, secret=secret, project=project)))
     for line in sys.stdin:
         order = json.loads(line)
         start: Any = flows[order["flow"]].options(key=order["key"]).start
-        print(_patiently(lambda start=start, n=order["n"]: start(n=n)).id, flush=True)
+        print(patiently(lambda start=start, n=order["n"]: start(n=n)).id, flush=True)
 
 
-def _patiently(do: Callable[[], Any]) -> Any:
-    """The server is being restarted, or cuts connections: it is said again, with its key."""
+def patiently(do: Callable[[], T], meanwhile: Callable[[], object] = lambda: None) -> T:
+    """The server is being restarted, or cuts connections: it is said again, with its key; `meanwhile` is done in between."""
     end = time.monotonic() + LIMIT_S
     while True:
         try:
@@ -42,6 +43,7 @@ def _patiently(do: Callable[[], Any]) -> Any:
         except StoreError:
             if time.monotonic() > end:
                 raise
+            meanwhile()
             time.sleep(0.02)
 
 
