@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbflow.define import registry
-from nbflow.define.asked import asked_limit, asked_moment_ms, asked_run, asked_text
-from nbflow.define.flow import FlowDefinition
+from nbflow.define.asked import asked_limit, asked_mappings, asked_moment_ms, asked_name, asked_run, asked_text
+from nbflow.define.flow import FlowDefinition, asked_flow
 from nbflow.engine import awaits, control, deletion, queues
 from nbflow.engine.disabled import refuse_if_disabled
 from nbflow.engine.launch import Order, who
-from nbflow.engine.options import Options
+from nbflow.engine.options import Options, asked_options
 from nbflow.errors import CommandRefused, NbflowError, nearest
 from nbflow.local.stack import StackStatus
 from nbflow.model.codec import Codec
@@ -53,7 +53,7 @@ class Nbflow(Parts):
 
     def start(self, flow: FlowDefinition, values: Mapping[str, Any], options: Options | None = None) -> Run:
         """Launch a run of the flow as it is defined now. Input, graph and code are checked before anything is written."""
-        template, codec = self._order(flow, options or Options())
+        template, codec = self._order(flow, asked_options(options))
         run = self._launcher.launch(replace(template, input=flow.validate_input(values)), codec)
         return Run(run, self, flow=flow.name)
 
@@ -62,8 +62,8 @@ class Nbflow(Parts):
     ) -> list[Run]:
         """Launch a run for each input. The flow is checked and packed once, and all inputs are checked before anything is
         written. A key would make the runs one, so it is left out."""
-        template, codec = self._order(flow, replace(options or Options(), key=""))
-        orders = [replace(template, input=flow.validate_input(values)) for values in inputs]
+        template, codec = self._order(flow, replace(asked_options(options), key=""))
+        orders = [replace(template, input=flow.validate_input(values)) for values in asked_mappings(inputs)]
         return [Run(run, self, flow=flow.name) for run in self._launcher.launch_many(orders, codec)]
 
     def _order(self, flow: FlowDefinition, options: Options) -> tuple[Order, Codec]:
@@ -75,7 +75,7 @@ class Nbflow(Parts):
             self._codecs.remember(bundle.digest, bundle.types)
 
         order = packed(
-            flow,
+            asked_flow(flow),
             options,
             signer=self.signer,
             project=self.project.root,
@@ -90,7 +90,7 @@ class Nbflow(Parts):
         """Launch a run of a published version, the newest if none is named. Its code need not be at hand."""
         chosen = self.published.newest(name) if version is None else self.published.get(name, version)
         opened = self.published.open(chosen)
-        order = replace(self.published.order(chosen, options), input=opened.validated(values))
+        order = replace(self.published.order(chosen, asked_options(options)), input=opened.validated(values))
         return Run(self._launcher.launch(order, self._codecs.of_types(opened.code.types)), self, flow=name)
 
     def publish(self, flow: FlowDefinition, note: str = "", *, dry_run: bool = False) -> Version:
@@ -136,7 +136,9 @@ class Nbflow(Parts):
         """What a resume would take over and execute; see `Flow.plan`. Nothing is written."""
         from nbflow.testing.foresight import foresee_stored
 
-        return foresee_stored(self.store, run_id, flow, lambda options: self._order(flow, options), changed=changed)
+        return foresee_stored(
+            self.store, asked_run(run_id), asked_flow(flow), lambda options: self._order(flow, options), changed=changed
+        )
 
     def cancel(self, run_id: str, reason: str = "") -> None:
         """End a run; see `Run.cancel`."""
@@ -144,7 +146,7 @@ class Nbflow(Parts):
 
     def resolve(self, run_id: str, question: Question, data: Any) -> None:
         """End a wait with an answer; see `Run.resolve`."""
-        awaits.answer(self.store, self._codecs, run_id, question, data, by=who())
+        awaits.answer(self.store, self._codecs, asked_run(run_id), question, data, by=who())
 
     def emit(self, topic: str, payload: Any = None) -> int:
         """An event from outside of runs: it ends the wait of all tasks with a matching `OnEvent(topic)`, and is kept for
@@ -213,10 +215,16 @@ class Nbflow(Parts):
     ) -> DataFrame:
         """The newest runs, as a DataFrame; with `parent` those that it started."""
         since_ms, limit = asked_moment_ms("since", since), asked_limit(limit)
-        of = None if parent is None else parent.id if isinstance(parent, Run) else self.index.resolve(parent)
+        of = None if parent is None else parent.id if isinstance(parent, Run) else self.index.resolve(asked_run(parent))
         return frames.runs(
             self.index.runs(
-                flow=flow, status=status, since_ms=since_ms, tag=tag, stalled=stalled, parent=of, limit=limit
+                flow=asked_name("The name of a flow", flow),
+                status=status,
+                since_ms=since_ms,
+                tag=tag,
+                stalled=stalled,
+                parent=of,
+                limit=limit,
             )
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbflow import app
 from nbflow.app import Nbflow
-from nbflow.define.asked import asked_mappings, asked_text
+from nbflow.define.asked import asked_mappings, asked_text, shown
 from nbflow.define.checked import checked_count, checked_texts
 from nbflow.define.flow import FlowDefinition
 from nbflow.engine.disabled import LaunchDisabled, launches_disabled, refuse_if_disabled
@@ -78,6 +78,8 @@ class Flow(FlowDefinition):
         wait, instead of their own. `on` is another `Nbflow` than the default one.
         """
         chosen = checked_options(key=key, delay=delay, tags=tags, queue=queue, priority=priority)
+        if on is not None and not isinstance(on, Nbflow):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise CommandRefused(f"A flow cannot be started on {shown(on)}.", hint="Give nbflow.connect(url).")
         return Start(self, chosen, on)
 
     def publish(self, note: str = "", *, version: int | None = None) -> Version:
@@ -167,7 +169,7 @@ class Flow(FlowDefinition):
         (`failed`, `canceled`, `new`, `code changed`, `input changed`, `follows`), or `depends`: taken over if it will receive
         the same again. `upstream` names the steps that it waits for. Nothing is started."""
         if not isinstance(run, Run):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise CommandRefused(f"{run!r} is no run.", hint="Take one by its id: flow.plan(nbflow.run(id)).")
+            raise CommandRefused(f"{shown(run)} is no run.", hint="Take one by its id: flow.plan(nbflow.run(id)).")
         if run.flow != self.name:
             message = f"The run {run.id[:8]} is of flow {run.flow!r}, and not of {self.name!r}."
             raise CommandRefused(message, hint="Ask the flow that it is of.")

@@ -4,6 +4,7 @@ it. `checked.py` has the same for what an author declares."""
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -13,9 +14,12 @@ from nbflow.errors import CommandRefused
 from nbflow.model.policy import LONGEST_S
 
 __all__ = [
+    "asked_emits",
+    "asked_event_id",
     "asked_limit",
     "asked_mappings",
     "asked_moment_ms",
+    "asked_name",
     "asked_path",
     "asked_patience",
     "asked_run",
@@ -23,12 +27,21 @@ __all__ = [
     "shown",
 ]
 
+_EVENT_ID = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
+
 
 def asked_run(run_id: Any) -> str:
     """An id of a run, or its beginning."""
     if not isinstance(run_id, str):
         raise CommandRefused(f"No run has the id {shown(run_id)}.", hint="Give the id as text, as run.id is.")
     return run_id
+
+
+def asked_event_id(after: Any) -> str:
+    """An id of an event, which need not be there; `0-0` is before all."""
+    if not isinstance(after, str) or not _EVENT_ID.fullmatch(after):
+        raise CommandRefused(f"No event has the id {shown(after)}.", hint="Take one of run.events, or '0-0' for all.")
+    return after
 
 
 def asked_patience(timeout: Any) -> float | None:
@@ -67,6 +80,18 @@ def asked_text(what: str, text: Any) -> str:
     if not isinstance(text, str):
         raise CommandRefused(f"{what} cannot be {shown(text)}.", hint="Give text.")
     return text
+
+
+def asked_name(what: str, name: Any) -> str | None:
+    """A name to look for, or None."""
+    return None if name is None else asked_text(what, name)
+
+
+def asked_emits(emits: Any) -> dict[str, Any]:
+    """What is emitted by hand, by topic."""
+    if emits is not None and not isinstance(emits, Mapping):
+        raise CommandRefused(f"emits= cannot be {shown(emits)}.", hint="Give a dict: {'order.priced': order}.")
+    return dict(cast("Mapping[str, Any]", emits or {}))
 
 
 def asked_mappings(inputs: Any) -> list[Mapping[str, Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from nbflow.define import registry
+from nbflow.define.asked import shown
 from nbflow.define.awaits import answer_type
 from nbflow.define.checked import (
     checked_choice,
@@ -33,7 +34,7 @@ from nbflow.define.declaration import (
 from nbflow.define.forms import Subscribes, Subscription, is_step_function
 from nbflow.define.graph import build_graph
 from nbflow.define.registry import FlowRecord, FlowSettings
-from nbflow.errors import DefinitionError, nearest
+from nbflow.errors import CommandRefused, DefinitionError, nearest
 from nbflow.model.definition import MAX_TASKS, STALL_AFTER_S, FlowSpec
 from nbflow.model.policy import Concurrency, Duration, seconds
 
@@ -44,10 +45,17 @@ if TYPE_CHECKING:
     from nbflow.define.inputs import FlowInput
     from nbflow.define.lint import Finding
 
-__all__ = ["FlowDefinition", "step"]
+__all__ = ["FlowDefinition", "asked_flow", "step"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def asked_flow(flow: Any) -> FlowDefinition:
+    """A flow, where a caller gives one as an object. CommandRefused for anything else."""
+    if not isinstance(flow, FlowDefinition):
+        raise CommandRefused(f"{shown(flow)} is no flow.", hint="Give the flow itself, as Flow('name') made it.")
+    return flow
 
 
 class FlowDefinition:

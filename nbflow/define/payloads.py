@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from nbflow.define.asked import shown
 from nbflow.define.inputs import FlowInput
 from nbflow.errors import InputInvalid, nearest
 from nbflow.model.matching import Received, field_in
@@ -17,6 +18,9 @@ Mapped = tuple[dict[str, Any], dict[str, str]]
 
 def mapped(flow: str, values: Mapping[str, Any], taken: FlowInput) -> Mapped:
     """The same of what somebody wrote. InputInvalid for what the flow does not take, also if all is fixed already."""
+    if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"The input {shown(values)} of flow {flow!r} is no values by name."
+        raise InputInvalid(message, hint="Give a dict: {'order': received('order.id')}.")
     known = taken.known(values)
     unknown = [name for name in values if name not in known]
     if unknown:

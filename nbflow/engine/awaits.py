@@ -11,6 +11,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from nbflow.define.asked import shown
 from nbflow.engine.codecs import Codecs
 from nbflow.errors import (
     AlreadyAnswered,
@@ -42,6 +43,8 @@ EMIT_WITHOUT_WAITING = 20
 def answer(store: Store, codecs: Codecs, run: str, question: Question, data: Any, *, by: dict[str, Any]) -> None:
     """End a wait with this answer. CommandRefused if it does not fit what was asked for, AlreadyAnswered if it waits no
     more, RunEnded, UnknownRun: nothing was changed then."""
+    if not isinstance(question, Question):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise CommandRefused(f"{shown(question)} is no wait.", hint="Write run.resolve(step, data).")
     reply = store.run_script(
         "resolve",
         id=run,

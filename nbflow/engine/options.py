@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nbflow.define.asked import shown
 from nbflow.define.checked import checked_delay, checked_priority, checked_queue, delay_s
 from nbflow.errors import CommandRefused
 
 if TYPE_CHECKING:
     from nbflow.model.policy import Duration
 
-__all__ = ["Options", "refuse_late_start"]
+__all__ = ["Options", "asked_options", "refuse_late_start"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,13 @@ class Options:
         if self.priority is not None:
             checked_priority("The priority of a run", self.priority)
         checked_delay(self.delay)
+
+
+def asked_options(options: Any) -> Options:
+    """The options that a caller gives, or the usual ones. CommandRefused for anything else."""
+    if options is not None and not isinstance(options, Options):
+        raise CommandRefused(f"{shown(options)} are no options of a start.", hint="Write flow.options(...).start(...).")
+    return options or Options()
 
 
 def refuse_late_start(flow: str, deadline_s: float | None, options: Options) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nbflow.define.asked import asked_text
 from nbflow.define.payloads import input_of
 from nbflow.engine.awaits import event_text
 from nbflow.engine.launch import Launcher, Order
@@ -161,6 +162,7 @@ class Triggers:
     def trip(self, name: str, payload: Any = None, *, key: str = "") -> list[RunId]:
         """Fire a trigger by hand: the runs that it started. What cannot be started is told before anything is written. Those
         flows that were started for that key already have no run here."""
+        asked_text("The key of a firing", key)
         found = self.get(name)
         if found.trigger.event is not None:
             raise CommandRefused(

@@ -82,16 +82,24 @@ class Cron:
         return round(self.after(datetime.fromtimestamp(instant_ms / 1000, UTC)).timestamp() * 1000)
 
 
-@lru_cache(maxsize=256)
 def zone_of(name: str) -> ZoneInfo:
     """A time zone of the IANA database. DefinitionError if there is none of that name."""
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - it may be no key of a cache
+        raise _no_zone(name)
+    return _zone_of(name)
+
+
+@lru_cache(maxsize=256)
+def _zone_of(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (KeyError, ValueError, OSError, TypeError, AttributeError):  # what zoneinfo says to names it does not like
-        hint = nearest(name, available_timezones()) if isinstance(name, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise DefinitionError(
-            f"There is no time zone {name!r}.", hint=hint or "Write it as 'Europe/Vienna' or 'UTC'."
-        ) from None
+    except (KeyError, ValueError, OSError):  # what zoneinfo says to names it does not like
+        raise _no_zone(name, nearest(name, available_timezones())) from None
+
+
+def _no_zone(name: object, hint: str = "") -> DefinitionError:
+    message = f"There is no time zone {name!r}."
+    return DefinitionError(message, hint=hint or "Write it as 'Europe/Vienna' or 'UTC'.")
 
 
 def _no_cron(expression: object, why: str) -> DefinitionError:

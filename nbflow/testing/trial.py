@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Literal, Never
 
 from nbflow.define import registry
-from nbflow.define.asked import shown
+from nbflow.define.asked import asked_emits, shown
 from nbflow.define.checked import checked_choice, checked_count
 from nbflow.define.flow import FlowDefinition
 from nbflow.define.payloads import input_of, mapped
@@ -155,10 +155,10 @@ class Trial:
         after: Duration = 0,
     ) -> Trial:
         """Give the result of a task by hand, and for a step with several topics what is emitted on which."""
-        return self._act(task, "complete", when, after, value, dict(emits or {}))
+        return self._act(task, "complete", when, after, value, asked_emits(emits))
 
     def _act(self, task: str, what: str, when: State, after: Duration, *given: Any) -> Trial:
-        self._known(split_task(task)[0] if "[" in task else task)
+        self._known(task)
         if when not in STATES:
             raise CommandRefused(f"No task is {when!r} when it is acted on.", hint=nearest(when, STATES))
         after_ms = round(seconds(after, "How long an act waits") * 1000)
@@ -179,6 +179,8 @@ class Trial:
         """Run it as a trigger starts it when this payload comes, with the `input` that `flow.on(...)` was given; or as
         something else started it: `fire(Triggered("schedule", "nightly", scheduled_at=...), {"folder": "data"})`.
         CommandRefused if the payload does not match."""
+        if not isinstance(source, Trigger | Triggered):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise CommandRefused(f"{shown(source)} starts nothing.", hint="Give a Trigger, or a Triggered.")
         event = Firing(_run_id(self._flow.name, 0), "", event_text("by.hand", payload), at_ms=Clock(self._start).now_ms)
         if isinstance(source, Trigger) and not source.wants(event.tree):
             message = f"The payload does not match trigger {source.name!r}, so it starts nothing."
@@ -192,6 +194,7 @@ class Trial:
     def interleavings(self, number: int = 1000, /, *args: Any, **values: Any) -> Run:
         """Run it with the seeds 0, 1, … and give the last. AssertionError names the first seed with which it ends
         otherwise than with 0: with another status, or another result."""
+        checked_count("The number of interleavings", number)
         given, run_id = self._flow.bind_input(args, values), _run_id(self._flow.name, 0)
         run = self._run(0, run_id, given)
         expected = self._outcome(run)

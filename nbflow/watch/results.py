@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast, overload
 
+from nbflow.define.asked import shown
 from nbflow.errors import CommandRefused, NotEnded, RunEnded, StepFailure, nearest
 from nbflow.model.ids import Index, index_for_people, index_from_people, index_sort_key
 from nbflow.model.view import TaskView, View
@@ -70,6 +71,9 @@ class Results(Sequence[Any]):
         return _result_of_task(self._view, task, self._decode)
 
     def _find(self, index: int | tuple[int, ...] | str) -> TaskView:
+        if not isinstance(index, int | tuple | str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            hint = f"Give a number, or a key: run[{self._step!r}][0]."
+            raise CommandRefused(f"No element of {self._step!r} has the index {shown(index)}.", hint=hint)
         wanted = index if isinstance(index, str) else index_from_people(index)
         for task in self._tasks:
             if wanted == (task.key if isinstance(index, str) else task.index):

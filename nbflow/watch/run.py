@@ -9,9 +9,10 @@ import contextlib
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from nbflow.define.asked import asked_path, asked_patience, asked_text
+from nbflow.define.asked import asked_event_id, asked_path, asked_patience, asked_text
+from nbflow.define.flow import FlowDefinition, asked_flow
 from nbflow.errors import UnknownRun
 from nbflow.model.view import View
 from nbflow.picture.bundle import run_mimebundle
@@ -23,9 +24,6 @@ from nbflow.watch.progress import Progress, new_progress
 from nbflow.watch.questions import question_of
 from nbflow.watch.task import TaskHandle, find_task
 from nbflow.watch.told import ToldRun, step_name
-
-if TYPE_CHECKING:
-    from nbflow.define.flow import FlowDefinition
 
 __all__ = ["Run", "show_runs_with"]
 
@@ -53,7 +51,7 @@ class Run(ToldRun):
 
     def follow(self, after: str = "0-0", timeout: float | None = None) -> Followed:
         """Its events as they come, from the first one (or after an id): for `for` and for `async for`."""
-        return self._backend.follower.follow(self.id, after, asked_patience(timeout))
+        return self._backend.follower.follow(self.id, asked_event_id(after), asked_patience(timeout))
 
     def cancel(self, reason: str = "") -> Run:
         """End the run. Nothing of it starts any more, what runs is interrupted, and nothing it still does counts."""
@@ -101,7 +99,7 @@ class Run(ToldRun):
 
     def foresee(self, flow: FlowDefinition, *, changed: bool = False) -> frames.DataFrame:
         """See `flow.plan(run)`."""
-        return frames.plan(self._backend.foresee(self.id, flow, changed=changed))
+        return frames.plan(self._backend.foresee(self.id, asked_flow(flow), changed=changed))
 
     def delete(self) -> None:
         """Delete the run, which has ended, with all that only it refers to. `CommandRefused` if it lives: cancel it first."""

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from nbflow.define.asked import asked_emits, shown
 from nbflow.errors import CommandRefused, RunEnded, nearest
 from nbflow.model.ids import Index, index_for_people, index_from_people, split_task
 from nbflow.model.view import UNFINISHED, TaskView, View
@@ -114,7 +115,7 @@ class TaskHandle:
         """Give its result in its place: what waits for it goes on with `value`, and an attempt that runs is given up. For a
         step with several topics `emits` says what is emitted on which. CommandRefused if it has ended, or if the value does
         not fit what the step is annotated to return; PayloadError if it cannot travel. Nothing was changed then."""
-        told = dict(emits or {})
+        told = asked_emits(emits)
         return self._act("completed", lambda at: self._hands().complete(at, value, told, reason))
 
     def debug(self) -> DebugCall:
@@ -154,6 +155,8 @@ def find_task(
     mine = {task.task: task for task in view.tasks.values() if task.step == step}
     if not mine:
         raise _no_task(view, step, steps())
+    if not isinstance(index, int | tuple | str | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise CommandRefused(f"No task has the index {shown(index)}.", hint="Give a number, or the key of its element.")
     if index is not None:
         wanted = None if isinstance(index, str) else index_from_people(index)
         found = [task.task for task in mine.values() if (task.key == index if wanted is None else task.index == wanted)]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from nbflow.define.asked import shown
 from nbflow.errors import CommandRefused, InternalError, nearest
 from nbflow.model import veil
 from nbflow.model.ids import Index, index_for_people
@@ -173,7 +174,14 @@ class Context:
     def emit_each(self, topic: str, items: Iterable[Any]) -> None:
         """Emit a declared topic once for each item; none is legal and reaches the topic."""
         self._declared(topic)
-        self.emissions.append(Emission(topic, list(items), many=True))
+        self.emissions.append(Emission(topic, list(self._several(items)), many=True))
+
+    def _several(self, items: Iterable[T]) -> Iterator[T]:
+        try:
+            return iter(items)
+        except TypeError:
+            message = f"The step {self.step!r} goes through {shown(items)}, which is not several."
+            raise CommandRefused(message, hint="Give a list, or anything else that a for takes.") from None
 
     def _declared(self, topic: str) -> None:
         if topic not in self.facts.declared:
@@ -216,7 +224,7 @@ class Context:
         """The items, with progress told on the way."""
         count = total if total is not None else len(items) if hasattr(items, "__len__") else None  # type: ignore[arg-type]
         done = 0
-        for done, item in enumerate(items, 1):
+        for done, item in enumerate(self._several(items), 1):
             yield item
             self.progress(done, count, message)
         if count is None:
@@ -224,7 +232,12 @@ class Context:
 
     def metric(self, name: str, value: float, step: int | None = None) -> None:
         """One point of a metric."""
-        self.port.record("metric", {"name": name, "value": float(value), "step": step})
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            message = f"The metric {shown(name)} of step {self.step!r} cannot be {shown(value)}."
+            raise CommandRefused(message, hint="Give a number.") from None
+        self.port.record("metric", {"name": name, "value": number, "step": step})
 
     def artifact(self, name: str, value: Any) -> None:
         """Keep a value under a name with the run: a frame, a figure, bytes, anything that can be a payload."""

@@ -21,6 +21,7 @@ from nbflow.define.registry import CellId
 from nbflow.engine.options import Options
 from nbflow.errors import (
     CaptureError,
+    CommandRefused,
     DefinitionError,
     FlowShapeError,
     InputInvalid,
@@ -276,6 +277,34 @@ def nothing_written_but_one_run(nbflow: Nbflow) -> Any:
     assert len(nbflow.runs()) == 1
     nbflow.runs()["id"].map(lambda run: nbflow.run(run).cancel())
     return nothing_written(nbflow)
+
+
+# -- objects of another kind ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [5, "", [], object(), float("nan"), b"x"], ids=lambda value: type(value).__name__)
+def test_what_is_no_flow_and_no_run_is_told_so(nbflow: Nbflow, wrong: Any) -> None:
+    flow = takes_anything()
+    asked: list[tuple[str, Any]] = [
+        ("no flow", lambda: nbflow.start(wrong, {})),
+        ("no flow", lambda: nbflow.start_many(wrong, [{}])),
+        ("no flow", lambda: nbflow.publish(wrong)),
+        ("no flow", lambda: nbflow.foresee("r", wrong, changed=False)),
+        ("no options", lambda: nbflow.start(flow, {}, wrong)),
+        ("no options", lambda: nbflow.start_many(flow, [{}], wrong)),
+        ("no wait", lambda: nbflow.resolve("r", wrong, 1)),
+    ]
+    if wrong not in ("", []):
+        asked.append(("list of inputs", lambda: nbflow.start_many(flow, wrong)))
+    if not isinstance(wrong, str):
+        asked += [
+            ("No run has the id", lambda: nbflow.runs(parent=wrong)),
+            ("name of a flow", lambda: nbflow.runs(flow=wrong)),
+            ("key of a firing", lambda: nbflow.subscribed.trip("t", key=wrong)),
+        ]
+    for words, ask in asked:
+        with nothing_written(nbflow), refused(CommandRefused, words):
+            ask()
 
 
 # -- names ----------------------------------------------------------------------------------------------------------------

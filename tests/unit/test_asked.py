@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nbflow import Concurrency, Flow, Rate, Retry, each, job
+from nbflow import Concurrency, Context, Flow, Rate, Retry, Run, Schedule, Trigger, each, job
 from nbflow import step as declare
 from nbflow.errors import NbflowError, nearest
 from nbflow.flow import checked_options
@@ -57,6 +57,19 @@ DECLARED: dict[str, Callable[[Any], Any]] = {
     "replace(v)": lambda v: some_flow().trial().replace(v, lambda: 1),
     "replace(…, v)": lambda v: some_flow().trial().replace("first", v),
     "resolve(v)": lambda v: some_flow().trial().resolve(v),
+    "cancel(v)": lambda v: some_flow().trial().cancel(v),
+    "complete(emits=v)": lambda v: (
+        some_flow().trial().complete("first", emits=v) if not isinstance(v, dict) else readable_error()
+    ),
+    "fire(v)": lambda v: some_flow().trial().fire(v),
+    "fire(input=v)": lambda v: some_flow().trial().fire(Trigger("t_asked"), input=v) if v != {} else readable_error(),
+    "interleavings(v)": lambda v: some_flow().trial().interleavings(v) if v not in (5, 10**30) else readable_error(),
+    "queue=v": lambda v: checked_options(queue=v) if v not in ([], {}) else readable_error(),
+    "priority=v": lambda v: checked_options(priority=v) if v not in (5, -1) or v is True else readable_error(),
+    "delay=v": lambda v: checked_options(delay=v) if v not in (5, 5.5) else readable_error(),
+    "options(on=v)": lambda v: some_flow().options(on=v),
+    "plan(v)": lambda v: some_flow().plan(v),
+    "Schedule(tz=v)": lambda v: Schedule("0 2 * * *", tz=v),
     "namespace=v": Keys,
 }
 
@@ -72,6 +85,63 @@ def test_a_wrong_value_is_named(what: str, value: Any) -> None:
     with pytest.raises(NbflowError) as caught:
         DECLARED[what](value)
     readable(str(caught.value))
+
+
+@pytest.fixture(scope="module")
+def ended() -> Run:
+    flow = Flow("t_asked_mapped")
+
+    @flow.entry
+    def numbers() -> list[int]:
+        return [1, 2]
+
+    @flow.step(each(numbers))
+    def twice(n: int) -> int:
+        return 2 * n
+
+    return flow.test()
+
+
+LOOKED_AT: dict[str, Callable[[Run, Any], Any]] = {
+    "follow(v)": lambda run, v: run.follow(v),
+    "foresee(v)": lambda run, v: run.foresee(v),
+    "task(…, v)": lambda run, v: run.task("twice", v),
+    "run[…][v]": lambda run, v: run["twice"][v] if v not in (5, -1, True, 10**30) else readable_error(),
+    "run[v]": lambda run, v: run[v],
+    "at(v)": lambda run, v: run.at(v),
+    "artifact(v)": lambda run, v: run.artifact(v),
+}
+
+
+@pytest.mark.parametrize("what", LOOKED_AT)
+def test_a_run_is_not_asked_for_what_cannot_be(what: str, ended: Run) -> None:
+    for value in WRONG:
+        with pytest.raises(NbflowError) as caught:
+            LOOKED_AT[what](ended, value)
+        readable(str(caught.value))
+
+
+def test_a_step_is_told_what_it_cannot_say():
+    flow = Flow("t_asked_says")
+
+    @flow.entry(emits="a.b")
+    def says(ctx: Context) -> list[str]:
+        step: Any = ctx
+        errors: list[str] = []
+        for say in (lambda: step.emit_each("a.b", 5), lambda: [*step.track(None)], lambda: step.metric("loss", "low")):
+            try:
+                say()
+            except NbflowError as error:
+                errors.append(str(error))
+        return errors
+
+    @flow.step("a.b")
+    def told(errors: list[str]) -> list[str]:
+        return errors
+
+    errors = flow.test().result
+    assert [readable(text) for text in errors] == errors
+    assert [word in text for word, text in zip(("5", "None", "'low'"), errors, strict=True)] == [True, True, True]
 
 
 def test_retry_takes_exceptions_and_functions() -> None:
