@@ -129,7 +129,8 @@ class Nbflow(Parts):
             code = again.old_code(self.store, self.signer, origin, self._codecs.of_run(run_id))
         else:
             code = again.new_code(origin, flow, *self._order(flow, origin.options))
-        run = self._launcher.launch(again.order_of(origin, code, changed=changed), code.codec)
+        trigger = again.trigger_of(self.signer, origin)
+        run = self._launcher.launch(again.order_of(origin, code, trigger, changed=changed), code.codec)
         return Run(run, self, flow=origin.flow)
 
     def foresee(self, run_id: str, flow: FlowDefinition, *, changed: bool) -> list[frames.PlanRow]:

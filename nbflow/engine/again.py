@@ -22,12 +22,24 @@ from nbflow.model.codec import Codec
 from nbflow.model.definition import FlowSpec
 from nbflow.model.encoder import to_json
 from nbflow.model.history import End, History, history
-from nbflow.model.runs import along_signature_parts, run_signature_parts
+from nbflow.model.runs import along_signature_parts, run_signature_parts, trigger_signature_parts
 from nbflow.model.signing import Signer
 from nbflow.store.connect import Store, translated
 from nbflow.store.log import RunLog
 
-__all__ = ["Code", "How", "Origin", "Taken", "is_older", "new_code", "old_code", "order_of", "read_origin", "take"]
+__all__ = [
+    "Code",
+    "How",
+    "Origin",
+    "Taken",
+    "is_older",
+    "new_code",
+    "old_code",
+    "order_of",
+    "read_origin",
+    "take",
+    "trigger_of",
+]
 
 How = Literal["resume", "fork", "restart"]
 
@@ -158,6 +170,18 @@ def _along(signer: Signer, origin: Origin, fields: Mapping[str, str], codec: Cod
     return Along.read(codec.artifacts.get(digest))
 
 
+def trigger_of(signer: Signer, origin: Origin) -> str:
+    """What started the earlier run, verified: the run that goes on from it was started by the same."""
+    told = origin.earlier.field("trigger") or ""
+    signature = origin.earlier.field("triggersig") or ""
+    if told and not signer.verify(signature, *trigger_signature_parts(origin.run, told)):
+        raise SignatureMismatch(
+            f"What started the run {origin.run[:8]} is not what was signed.",
+            hint="Somebody changed it in the server; start the flow again.",
+        )
+    return told
+
+
 def take(
     origin: Origin,
     spec: FlowSpec,
@@ -195,10 +219,10 @@ def take(
     )
 
 
-def order_of(origin: Origin, code: Code, *, changed: bool = False) -> Order:
-    """What is to be launched."""
+def order_of(origin: Origin, code: Code, trigger: str = "", *, changed: bool = False) -> Order:
+    """What is to be launched; `trigger` is what started the earlier run."""
     taken = take(origin, code.spec, code.order.bundle.fingerprints, code.codec, code.keys, changed=changed)
-    return replace(code.order, past=_past_of(origin, taken, code.codec, code.order.text))
+    return replace(code.order, trigger=trigger, past=_past_of(origin, taken, code.codec, code.order.text))
 
 
 def _past_of(origin: Origin, taken: Taken, codec: Codec, text: str) -> Past:

@@ -34,7 +34,7 @@ from nbflow.model.history import history
 from nbflow.model.ids import new_run_id, split_task
 from nbflow.model.policy import Duration, seconds
 from nbflow.model.secret import checked_values, given
-from nbflow.model.triggered import Triggered
+from nbflow.model.triggered import Triggered, triggered_of
 from nbflow.model.triggers import Firing, Trigger
 from nbflow.settings import settings
 from nbflow.testing.by_hand import STATES, Act
@@ -287,7 +287,9 @@ class Trial:
         taken = take(origin, code.spec, code.bundle.fingerprints, code.codec, keys, changed=changed)
         takeover = Takeover(taken.outcomes, taken.state, taken.told, taken.line)
         run_id = hashlib.sha256(f"{record.run_id}:{how}:{at}".encode()).hexdigest()[:32]
-        order = code.order(run_id, self._flow.validate_input(code.codec.decode_value(told.view.input)))
+        trigger = told.view.start.get("trigger")
+        given = self._flow.validate_input(code.codec.decode_value(told.view.input))
+        order = code.order(run_id, given, triggered_of(trigger).text if trigger else "")
         return self._do(code, order, seed, record.clock.later(), takeover)
 
     def _outcome(self, run: Run) -> tuple[str, str]:

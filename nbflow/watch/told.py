@@ -59,7 +59,7 @@ class ToldRun:
 
     @property
     def trigger(self) -> Triggered | None:
-        """What started it, as its events tell it; None if somebody did so with `flow.start`."""
+        """What started it, or the run that it goes on from, as its events tell it; None if somebody did so with `flow.start`."""
         told = self.view.start.get("trigger")
         return triggered_of(told) if told else None
 

@@ -150,7 +150,8 @@ class Context:
 
     @property
     def trigger(self) -> Triggered | None:
-        """The schedule that started the run, with its `scheduled_at`; None if somebody started it by hand."""
+        """What started the run, or the one that it goes on from: a schedule, with its `scheduled_at`, or a trigger. None if
+        somebody did so with `flow.start`."""
         return read_triggered(self.port.read_trigger())
 
     @property

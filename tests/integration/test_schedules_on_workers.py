@@ -15,6 +15,7 @@ import pytest
 
 from nbflow import Context, Flow, Trigger
 from nbflow.app import current_default, use
+from nbflow.errors import SignatureMismatch
 from nbflow.model.timetable import Every
 from nbflow.scheduling import Scheduled
 from nbflow.watch.run import Run
@@ -138,6 +139,22 @@ def test_a_trigger_that_was_changed_in_the_server_fails_the_step(site: Site):
         workers.stop()
     assert run.status == "failed"
     assert "is not what was signed" in str(run.error)
+
+
+def test_runs_that_go_on_from_it_were_started_by_the_same(site: Site):
+    """Law: `ctx.trigger` is that of the first run, whichever way one goes on; and only what was signed is handed on."""
+    flow = works(site.flow())
+    schedule = flow.schedule("1d", name="daily")
+    make_due(site, schedule)
+    first = wait_until(lambda: schedule.last).wait(20)
+    forked = first.fork(at=next(iter(first.follow())).id)
+    again = [forked, first.restart(), first.resume(), forked.restart()]
+    assert [run.wait(20).result for run in again] == [first.result] * 4
+    assert {run.trigger for run in again} == {first.trigger}
+    store = site.nbflow.store
+    store.client.hset(store.keys.run(first.id), "trigger", '{"type":"schedule","name":"other"}')
+    with pytest.raises(SignatureMismatch, match="What started the run"):
+        first.restart()
 
 
 def test_what_fired_and_was_left_is_started_by_whoever_watches(site: Site):

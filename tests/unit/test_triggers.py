@@ -174,3 +174,11 @@ def test_a_schedule_starts_a_flow_in_a_trial():
     run = flow_of_orders().trial().fire(occurrence, {"order": {}})
     assert run.result == ({}, "", occurrence)
     assert flow_of_orders().test(order={}).trigger is None
+
+
+def test_what_goes_on_from_it_in_a_trial_was_started_by_the_same():
+    occurrence = Triggered("schedule", "nightly", scheduled_at=datetime(2026, 11, 24, 2, tzinfo=UTC))
+    run = flow_of_orders().trial().fire(occurrence, {"order": {}})
+    again = run.restart()
+    for one in (again, again.fork(at=next(iter(again.follow())).id), run.resume()):
+        assert (one.trigger, one.result[2]) == (occurrence, occurrence)
