@@ -35,6 +35,84 @@ NAMES = (
     *("trigger", "untrigger", "mute", "trip", "pull", "drop"),
     *("act", "peek"),
 )
+HOT = frozenset(
+    [
+        "advance",
+        "announce",
+        "apply",
+        "because_of",
+        "begin_run",
+        "check",
+        "children.begin",
+        "claim_next",
+        "close",
+        "close_for",
+        "close_run",
+        "comes_too_early",
+        "count_out",
+        "create",
+        "differ_in_priority",
+        "done",
+        "drain",
+        "due_at",
+        "emit",
+        "end_run",
+        "event",
+        "expand",
+        "finish",
+        "follow",
+        "get",
+        "inc",
+        "is_stopped",
+        "is_under_way",
+        "iso",
+        "job_hash",
+        "job_id",
+        "keep",
+        "kill",
+        "know_queue",
+        "launch_run",
+        "lease_out",
+        "lift",
+        "limits.text",
+        "make_fresh",
+        "make_job",
+        "make_slice",
+        "many",
+        "notice",
+        "now_ms",
+        "num",
+        "offer",
+        "own",
+        "plan_field",
+        "plan_of",
+        "preview",
+        "prio_key",
+        "push",
+        "push_job",
+        "put",
+        "queue_key",
+        "queue_of",
+        "reached",
+        "ready",
+        "refusal_of",
+        "satisfy",
+        "set",
+        "skip_events",
+        "store",
+        "strings",
+        "take",
+        "take_next",
+        "tell",
+        "tell_emit",
+        "unhandled",
+        "waits",
+        "wake",
+        "watch_deadline",
+        "write_run",
+    ]
+)
+"""Functions of parts that a start, a plain hop, a map or an idle claim calls. The others are made when they are needed."""
 _LUA = Path(__file__).parent / "lua"
 _HEADER = re.compile(r"^--! (\w+):[ \t]*(.*)$", re.MULTILINE)
 
@@ -108,7 +186,7 @@ def _template(name: str) -> tuple[tuple[str, ...], str, Linked]:
     args = header["args"].split()
     rest = args.pop()[1:] if args and args[-1].startswith("*") else ""
     given = f"local {header['keys'][1:]} = KEYS" if header["keys"] else ""
-    return tuple(args), rest, Linked.of(parts, "\n".join([_locals(args, rest), given, body]))
+    return tuple(args), rest, Linked.of(parts, "\n".join([_locals(args, rest), given, body]), HOT)
 
 
 def sources(name: str) -> tuple[str, str]:

@@ -84,9 +84,10 @@ class Attempt:
         result = None if value is NOTHING else value
         text, elements = self._result(ending, result)
         emissions = [] if calls is None else _with_result(self.step, value, calls)
-        numbers = Numbers(self.job.index, emissions)
-        for emission in emissions:
-            self._emit(ending, numbers, emission, text if emission.is_result else None)
+        if emissions:
+            numbers = Numbers(self.job.index, emissions)
+            for emission in emissions:
+                self._emit(ending, numbers, emission, text if emission.is_result else None)
         shown = f'{{"$emit":{json.dumps(emissions[0].topic)}}}' if emissions and emissions[0].is_result else text
         if self.route.result:
             index = self.job.index or "0"

@@ -12,13 +12,17 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Protocol
+from importlib import import_module
+from typing import Any, Protocol
 
 from nbflow.errors import Canceled
 from nbflow.worker.context import StepTimeout
 from nbflow.worker.slots import Slots
 
-__all__ = ["Guard", "Interrupts", "Unguarded", "forget_in_children"]
+__all__ = ["Guard", "Interrupts", "Unguarded", "forget_in_children", "handler_of"]
+
+handler_of: Callable[[int], Any] = import_module("_signal").getsignal
+"""`signal.getsignal`, without an enum made of what is none: 0.02 µs instead of 2.2, three times a task."""
 
 
 class Guard(Protocol):
@@ -67,7 +71,7 @@ class Interrupts:
     def install(self) -> None:
         """Before each task: an earlier one may have set handlers of its own."""
         for number in (signal.SIGUSR1, signal.SIGALRM):
-            if signal.getsignal(number) != self._on_interrupt:
+            if handler_of(number) != self._on_interrupt:
                 signal.signal(number, self._on_interrupt)
 
     def begin(self, lease: int) -> None:

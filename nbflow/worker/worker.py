@@ -28,7 +28,7 @@ from nbflow.store.scripts import Scripts
 from nbflow.store.wire import ReplyError, Wire, connect, is_passing
 from nbflow.worker.capture import Capture
 from nbflow.worker.execute import Executor
-from nbflow.worker.interrupts import Interrupts, forget_in_children
+from nbflow.worker.interrupts import Interrupts, forget_in_children, handler_of
 from nbflow.worker.owned import OwnedArtifacts, stored_artifacts
 from nbflow.worker.port import Desk, WorkerReads
 from nbflow.worker.reckon import reckon
@@ -179,7 +179,7 @@ class FlowWorker(rq.SimpleWorker):
     def _as_it_was(self) -> None:
         """What an earlier task may have changed and this one must not find: the folder, the handlers of our signals."""
         os.chdir(self._home)
-        if signal.getsignal(signal.SIGTERM) != self._on_stop:
+        if handler_of(signal.SIGTERM) != self._on_stop:
             signal.signal(signal.SIGTERM, self._on_stop)
         self._interrupts.install()
 

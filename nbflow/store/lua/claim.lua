@@ -6,4 +6,4 @@
 -- was: idle | busy | again (sent before, the answer got lost)
 local got = was == 'again' and held(worker, next)
 if not got then got = claim_next(worker, queues, next, was == 'busy' and 'busy' or 'idle') end
-return {got, call('EXISTS', P..':slices'), limits.due}
+return {got, call('EXISTS', P..':slices'), limits.due or nil}

@@ -51,4 +51,4 @@ local got = false
 if mine and mine.job then got = lease_out(mine.job, worker, next, mine.fields)
 elseif want == '1' then got = claim_next(worker, queues, next, 'busy')
 else call('HSET', RQ..':worker:'..worker, 'state', 'idle') end
-return {'OK', got, call('EXISTS', P..':slices'), limits.due}
+return {'OK', got, call('EXISTS', P..':slices'), limits.due or nil}

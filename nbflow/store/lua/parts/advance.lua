@@ -73,7 +73,7 @@ end
 
 local function because_of(s, p)
   local topics = {}
-  for k = 1, p.need do topics[k] = get('y:'..s..':'..k) or '?' end
+  for k = 1, p.need do topics[k] = met[s..':'..k] or get('y:'..s..':'..k) or '?' end
   for _, a in ipairs(p.each or {}) do topics[#topics + 1] = a end
   return strings(topics)
 end

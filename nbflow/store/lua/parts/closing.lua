@@ -11,27 +11,21 @@ local MOST = 500                                                      -- entries
 local run, rk, pk                                                     -- the run at hand, its hash, its plan
 local status, last, queue_of_run, priority_of_run, reuses             -- fields of the run
 local doomed                                                          -- why the run must end at once: {reason, step or nil}
-local facts, fresh, skipped, delta                                    -- decoded plan fields; tasks to make; steps to skip; change of N
+local fresh, skipped, delta                                           -- tasks to make; steps to skip; change of N
+local met                                                             -- what satisfied the subscriptions that were satisfied now
 local work, turns, resumed                                            -- worklist; cycles to look at; whether the worklist is one that was kept
 
 local function take(id)
   run, rk = id, P..':run:'..id
-  local f = call('HMGET', rk, 'plan', 'status', 'last', 'queue', 'priority', 'reuse')
-  pk, status, last, queue_of_run = P..':plan:'..(f[1] or ''), f[2], f[3], f[4]
-  priority_of_run, reuses = f[5] and tonumber(f[5]), f[6]
-  facts, fresh, skipped, delta, doomed = {}, {}, {}, 0, nil
+  local f = call('HMGET', rk, 'plan', 'bundle', 'sig', 'flow', 'inputdigest', 'queue', 'status', 'last', 'priority', 'reuse')
+  pk, queue_of_run, status, last = P..':plan:'..(f[1] or ''), f[6], f[7], f[8]
+  priority_of_run, reuses = f[9] and tonumber(f[9]), f[10]
+  fresh, skipped, delta, doomed, met = {}, {}, 0, nil, {}
+  heads[id] = f[1] and f or nil
   work, turns, resumed = {}, {}, false
 end
 
-local function plan_of(field)
-  local v = facts[field]
-  if v == nil then
-    v = call('HGET', pk, field)
-    v = v and cjson.decode(v) or false
-    facts[field] = v
-  end
-  return v
-end
+local function plan_of(field) return plan_field(pk, field) end
 
 priority_of = function(task)
   local p = not priority_of_run and plan_of('step:'..string.match(task, '^[^%[]+'))
@@ -77,6 +71,7 @@ end
 
 local function satisfy(s, k, topic)
   if get('d:'..s) or call('HSETNX', rk, 'y:'..s..':'..k, topic) == 0 then return end
+  met[s..':'..k] = topic
   local p = plan_of('step:'..s)
   if p.need > 1 and inc('h:'..s, 1) < p.need then return end
   if p.need == 1 and p.each then call('HSET', rk, 'h:'..s, 1) end
@@ -174,8 +169,6 @@ local function check(s)
   if p.cycle then push('cycle', p.cycle) end
 end
 
-local act = {check = check, close = close, kill = kill}
-
 -- What a script cannot do any more lies in <p>:left:<run>, the cycles in <p>:turns:<run>, until a slice does it. All of it together is
 -- one outstanding task in N. Returns whether there was anything.
 local function keep(from)
@@ -205,6 +198,7 @@ local function drain()
   if #work == 0 and #turns == 0 and not resumed then return end
   local behind = call('EXISTS', P..':left:'..run, P..':turns:'..run) > 0
   if behind and not resumed then keep(1) return end                   -- what was kept comes first
+  local act = {check = check, close = close, kill = kill}
   local i, done_now = 1, 0
   while done_now < MOST do
     local w = work[i]

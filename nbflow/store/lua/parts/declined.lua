@@ -1,7 +1,7 @@
 -- Workers that cannot open some code (a package is missing, another Python), and the tasks that they gave back. <p>:lacking has for each
 -- such worker a map: bundle to {until when, in words}. Their tasks lie in <p>:declined:<queue>:<bundle>, the oldest first, and <p>:declined names
 -- these lists, "<queue> <bundle>". While there is neither, nobody looks: a claim asks for both keys together with those that stop it.
-local declined = {}
+local declined = {some = false}
 
 local lacked                                                          -- of the worker at hand: by bundle
 function declined.by(worker)

@@ -73,8 +73,8 @@ function limits.push(queue, job, rank, seat)                          -- the job
 end
 
 local function job_id(run, task, attempt)
-  local dashed = string.gsub(string.gsub(string.gsub(task, '%[', '-'), '%]', ''), '%.', '-')
-  return run..'__'..dashed..'__attempt-'..attempt
+  if string.find(task, '[%[.]') then task = string.gsub(string.gsub(string.gsub(task, '%[', '-'), '%]', ''), '%.', '-') end
+  return run..'__'..task..'__attempt-'..attempt
 end
 
 local priority_of                                                     -- of a task of the run at hand; see closing
@@ -134,17 +134,33 @@ local function drop_records(job, lease, queue)                        -- what a 
   call('ZREM', RQ..':wip:'..QP..queue, job..':'..lease)
 end
 
+local plans = {}                                                      -- fields of plans, decoded; a plan never changes
+
+local function plan_field(pk, field)                                  -- false if it has none
+  local facts = plans[pk]
+  if not facts then facts = {} plans[pk] = facts end
+  local v = facts[field]
+  if v == nil then
+    v = call('HGET', pk, field)
+    v = v and cjson.decode(v) or false
+    facts[field] = v
+  end
+  return v
+end
+
+local heads = {}                                                      -- of runs that were read, the fields that do not change
+
 -- what a worker needs of a job. bind: what each subscription of the step receives (see define/plan.py)
 local function offer(job, f)
   local run, task = f[1], f[2]
   local rk = P..':run:'..run
-  local r = call('HMGET', rk, 'plan', 'bundle', 'sig', 'flow', 'inputdigest', 'queue')
+  local r = heads[run] or call('HMGET', rk, 'plan', 'bundle', 'sig', 'flow', 'inputdigest', 'queue')
   local step, index = string.match(task, '^([^%[]+)%[?([^%]]*)')
-  local text = call('HGET', P..':plan:'..r[1], 'step:'..step)
+  local p = plan_field(P..':plan:'..r[1], 'step:'..step)
   local out = {job, run, task, f[3], string.sub(f[4], #QP + 1), f[5] or '', f[6] or '0', r[1], r[2], r[3], r[4], r[5], r[6] or '', f[11] or ''}
   local shown = {}
   local function hand(payload) out[#out + 1] = payload shown[#shown + 1] = payload or 'null' end
-  for _, b in ipairs(text and cjson.decode(text).bind or {}) do
+  for _, b in ipairs(p and p.bind or {}) do
     if b[1] == 'p' then hand(call('HGET', rk, 'p:'..b[2]))
     elseif b[1] == 'a' then
       local topic = call('HGET', rk, 'y:'..step..':'..b[2])

@@ -5,7 +5,7 @@
 -- <p>:lines:<id> has the lines, and for each the job that was called, or ''. Called is the first of a line when there is room: it is put to
 -- the head of its queue, and stays first in line until somebody claims it. One call a line at a time keeps the order.
 -- The law: beside each line the limit is used up, or a call is out. So whatever gives room calls. (decision 0016)
-local limits = {}
+local limits = {due = false}                                          -- due: in how many ms there is room again, for the worker, who ticks then
 
 function limits.of(text)
   local list = {}
@@ -30,7 +30,7 @@ local function wait_for_rate(l)                                       -- until s
   local last = call('ZREVRANGE', key, l.n - 1, l.n - 1, 'WITHSCORES')[2]
   local due, now = tonumber(last or '0') + l.ms, now_ms()
   call('ZADD', P..':timers', due, 'rate '..l.id)
-  limits.due = math.min(limits.due or due - now, math.max(0, due - now))                          -- for the worker, who ticks then
+  limits.due = math.min(limits.due or due - now, math.max(0, due - now))
 end
 
 local function is_keyed(id) return string.find(id, ':[=#~][^:]*$') ~= nil end
