@@ -46,7 +46,7 @@ house: $(VENV)/.check
 test: | $(BIN)/python  ## install what tests need and run them all
 	$(BIN)/pip install -e '.[test]' && $(BIN)/python -m pytest -n auto --dist loadfile
 
-proof: $(VENV)/.test  ## the long form: 20,000 examples of each law, a death at each write; hours (docs/reliability.md)
+proof: $(VENV)/.test  ## the long form: a hundred times the examples of each law, a death at each write; hours (docs/reliability.md)
 	$(BIN)/python -m tests.fault.matrix --write
 	$(BIN)/python -m pytest -n auto --dist load --hypothesis-profile=proof tests/property
 

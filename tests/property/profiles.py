@@ -1,5 +1,6 @@
 """How many examples a property takes. In a usual run a few, and the same ones each time: it judges the change, not the
-day's luck. With `--hypothesis-profile=proof` 20,000 of each, drawn anew; `NBFLOW_TEST_EXAMPLES` names a number."""
+day's luck. With `--hypothesis-profile=proof` a hundred times as many, drawn anew: 20,000 of the scripts against the model on
+each server; `NBFLOW_TEST_EXAMPLES` names a number."""
 
 from __future__ import annotations
 
@@ -9,18 +10,17 @@ from hypothesis import HealthCheck, settings
 
 __all__ = ["examples", "is_a_proof"]
 
-_USUAL, _PROOF = 100, 20_000
+_USUAL, _TIMES = 100, 100
 _WANTED = int(os.environ.get("NBFLOW_TEST_EXAMPLES", "0"))
 settings.register_profile("usual", derandomize=not _WANTED, deadline=None)  # the machine is shared
-settings.register_profile("proof", derandomize=False, deadline=None, max_examples=_PROOF)
+settings.register_profile("proof", derandomize=False, deadline=None, max_examples=_USUAL * _TIMES)
 settings.load_profile("usual")  # `--hypothesis-profile` is loaded after this
 
 
 def examples(usual: int) -> settings:
     """Settings of a property that takes so many examples in a usual run."""
-    most = settings.default.max_examples if settings.default is not None else _USUAL
     return settings(
-        max_examples=_WANTED or (most if most > _USUAL else usual),
+        max_examples=_WANTED or (usual * _TIMES if is_a_proof() else usual),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
     )
 

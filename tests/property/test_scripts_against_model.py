@@ -1,7 +1,7 @@
 """The scripts and the model must agree: the same tasks in the same order, the same payloads to each, the same steps
 skipped, the same end. Random flows, random failures, random order of settles.
 
-20,000 examples: `--hypothesis-profile=proof`; or `NBFLOW_TEST_EXAMPLES=5000`.
+20,000 examples on each server: `--hypothesis-profile=proof`; or `NBFLOW_TEST_EXAMPLES=5000`.
 """
 
 from __future__ import annotations
