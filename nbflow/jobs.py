@@ -18,6 +18,7 @@ from nbflow.flow import Flow, Start
 
 if TYPE_CHECKING:
     from nbflow.app import Nbflow
+    from nbflow.model.definition import Isolation
     from nbflow.model.policy import Concurrency, Duration, Rate, Retry
     from nbflow.watch.run import Run
 
@@ -115,6 +116,7 @@ def job(
     priority: int = 0,
     concurrency: Concurrency | None = None,
     rate: Rate | None = None,
+    isolation: Isolation | None = None,
     doc: str | None = None,
 ) -> JobDecorator: ...
 def job(function: Callable[..., Any] | None = None, /, *, name: str | None = None, **keywords: Any) -> Any:

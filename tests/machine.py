@@ -24,6 +24,7 @@ class Claimed:
     worker: str
     payloads: list[str | None]
     joins: str | None = ""
+    is_apart: bool = False
 
 
 class Machine:
@@ -114,7 +115,9 @@ class Machine:
         if not reply:
             return None
         texts: list[Any] = [None if part is None else part.decode() for part in reply]
-        return Claimed(texts[0], texts[1], texts[2], int(texts[3]), texts[4], lease, worker, texts[14:], texts[13])
+        *facts, joins, apart = texts[:15]
+        job, run, task, attempt, queue = facts[:5]
+        return Claimed(job, run, task, int(attempt), queue, lease, worker, texts[15:], joins, is_apart=apart == "1")
 
 
 def one(topic: str, payload: str = "1", index: str = "0") -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from nbflow.define.asked import shown
 from nbflow.define.forms import subscriptions_of
 from nbflow.errors import DefinitionError, nearest
-from nbflow.model.definition import is_topic_name
+from nbflow.model.definition import Isolation, is_topic_name
 from nbflow.model.ids import is_queue_name, is_step_name
 from nbflow.model.policy import LONGEST_S, Concurrency, Duration, Rate, Retry, seconds
 
@@ -24,6 +24,7 @@ __all__ = [
     "checked_delay",
     "checked_emits",
     "checked_flow",
+    "checked_isolation",
     "checked_name",
     "checked_priority",
     "checked_queue",
@@ -170,6 +171,13 @@ def checked_rate(step: str, rate: Rate | None) -> Rate | None:
         message = f"The rate= of step {step!r} is {rate!r}, which is no rate."
         raise DefinitionError(message, hint="Write rate=Rate(10, '1s').")
     return rate
+
+
+def checked_isolation(step: str, isolation: Isolation | None) -> Isolation | None:
+    if isolation is not None and isolation != "process":  # pyright: ignore[reportUnnecessaryComparison]
+        message = f"The isolation= of step {step!r} is {shown(isolation)}, which is not known."
+        raise DefinitionError(message, hint="Write isolation='process', or leave it out.")
+    return isolation
 
 
 def checked_timeout(step: str, timeout: Duration) -> float:

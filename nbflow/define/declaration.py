@@ -14,6 +14,7 @@ from nbflow.define.awaits import answer_type, checked_hold
 from nbflow.define.checked import (
     checked_concurrency,
     checked_emits,
+    checked_isolation,
     checked_name,
     checked_priority,
     checked_queue,
@@ -27,7 +28,7 @@ from nbflow.define.limits import check_limit_key
 from nbflow.define.registry import CellId
 from nbflow.errors import DefinitionError, nearest
 from nbflow.model.awaits import Await
-from nbflow.model.definition import StepSpec
+from nbflow.model.definition import Isolation, StepSpec
 from nbflow.model.policy import Concurrency, Duration, Rate, Retry
 
 __all__ = ["EntryKeywords", "StepDeclaration", "StepDecorator", "StepFunction", "StepKeywords", "decorator"]
@@ -51,6 +52,7 @@ class EntryKeywords(TypedDict, total=False):
     rate: Rate | None
     hold: Await | None
     hold_emits: Await | None
+    isolation: Isolation | None
 
 
 class StepKeywords(EntryKeywords, total=False):
@@ -78,6 +80,7 @@ class StepDeclaration:
     rate: Rate | None = None
     hold: Await | None = None
     hold_emits: Await | None = None
+    isolation: Isolation | None = None
     cell: CellId | None = None
 
     @property
@@ -169,6 +172,7 @@ def _declare(
         rate=checked_rate(called, keywords.get("rate")),
         hold=checked_hold(called, "hold", keywords.get("hold"), retry),
         hold_emits=checked_hold(called, "hold_emits", keywords.get("hold_emits"), retry),
+        isolation=checked_isolation(called, keywords.get("isolation")),
         cell=registry.here(),
     )
 

@@ -272,6 +272,8 @@ def _step(wiring: _Wiring, step: StepSpec, position: int, watched: set[str], top
             step.retry.max_attempts,
             *(round(seconds(d) * 1000) for d in (step.retry.backoff, step.retry.max_delay)),
         ]
+    if step.isolation:
+        entry["apart"] = 1
     if step.hold is not None:
         entry["hold"] = hold_entry(step.hold, "before")
         entry["bind"].append(["r"])

@@ -194,6 +194,7 @@ def _step_spec(step: StepDeclaration, mapped: set[str], queue: str) -> StepSpec:
         rate=step.rate,
         hold=step.hold,
         hold_emits=step.hold_emits,
+        isolation=step.isolation,
     )
 
 

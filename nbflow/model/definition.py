@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nbflow.model.policy import Concurrency, Rate, Retry
 
@@ -24,6 +24,7 @@ __all__ = [
     "STALL_AFTER_S",
     "FlowSpec",
     "Form",
+    "Isolation",
     "StepSpec",
     "Term",
     "failed_topic",
@@ -35,6 +36,7 @@ __all__ = [
 
 MAX_TASKS = 1_000_000
 STALL_AFTER_S = 60.0
+Isolation = Literal["process"]
 _TOPIC = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*", re.ASCII)
 
 
@@ -74,6 +76,7 @@ class StepSpec:
     rate: Rate | None = None
     hold: Await | None = None
     hold_emits: Await | None = None
+    isolation: Isolation | None = None
 
     @property
     def announces(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ NAMES = (
     *("own", "upload", "stage", "delete", "retire", "swept", "publish", "unpublish", "resolve", "emit", "reckon"),
     *("schedule", "unschedule", "suspend", "fire", "miss"),
     *("trigger", "untrigger", "mute", "trip", "pull", "drop"),
-    *("act", "peek"),
+    *("act", "peek", "lose"),
 )
 HOT = frozenset(
     [
@@ -119,7 +119,7 @@ _HEADER = re.compile(r"^--! (\w+):[ \t]*(.*)$", re.MULTILINE)
 _TAKEN_WHEN_FULL = frozenset(
     (
         *("beat", "cancel", "delete", "drop", "giveback", "mute", "recall", "retire", "suspend", "swept", "tick"),
-        *("unpublish", "unschedule", "untrigger"),
+        *("lose", "unpublish", "unschedule", "untrigger"),
     )
 )
 """What keeps a lease, gives back or ends something: a server without memory left takes it still."""

@@ -52,6 +52,10 @@ class Capture:
         mutated: Callable[[], None] | None = getattr(warnings, "_filters_mutated", None)
         if mutated is not None:
             mutated()
+        self.see_bars()
+
+    def see_bars(self) -> None:
+        """If tqdm is there, its bars tell progress."""
         if "tqdm" in sys.modules:
             _progress_of_tqdm(sys.modules["tqdm"])
 

@@ -15,7 +15,7 @@ from nbflow.worker.lifeline import Lifeline
 from nbflow.worker.slots import anonymous_file
 from nbflow.worker.tape import Tape
 
-__all__ = ["Child", "spawn"]
+__all__ = ["SECRETS", "Child", "cause_of_end", "spawn"]
 
 SECRETS = ("NBFLOW_REDIS_URL", "NBFLOW_SECRET")
 """They go through the gate: the environment that a process was started with can be read by all code in it."""
@@ -60,17 +60,22 @@ class Child:
     def reap(self) -> str:
         """Why it ended, in words; '' if it ended well."""
         _, status, usage = os.wait4(self.pid, 0)
-        if os.WIFSIGNALED(status):
-            peak = usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024 * 1024)
-            return f"killed by {signal.Signals(os.WTERMSIG(status)).name}, peak memory {peak:.0f} MiB"
-        code = os.WEXITSTATUS(status)
-        return f"exit code {code}" if code else ""
+        return cause_of_end(status, usage.ru_maxrss)
 
     def close(self) -> None:
         """Nothing of it is needed any more. One that waits at its gate reads an end of file and goes."""
         self.line.close()
         for fd in (self.tape.fd, self.gate, self.values):
             os.close(fd)
+
+
+def cause_of_end(status: int, peak: int) -> str:
+    """In words, of what `wait` says and the peak memory as `getrusage` does; '' if it ended well."""
+    if os.WIFSIGNALED(status):
+        mib = peak / (1024 if sys.platform != "darwin" else 1024 * 1024)
+        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}, peak memory {mib:.0f} MiB"
+    code = os.WEXITSTATUS(status)
+    return f"exit code {code}" if code else ""
 
 
 def spawn(slots_fd: int, share: int) -> Child:

@@ -67,6 +67,8 @@ class Interrupts:
         self._due: float | None = None
         self.on_idle_alarm: Callable[[], None] = lambda: None
         """What an alarm is for that comes while no user code runs."""
+        self.on_interrupt: Callable[[], None] = lambda: None
+        """Who else is told that the supervisor interrupts."""
 
     def install(self) -> None:
         """Before each task: an earlier one may have set handlers of its own."""
@@ -104,7 +106,9 @@ class Interrupts:
 
     def _on_interrupt(self, number: int, *_: object) -> None:
         self._raise_if_meant()
-        if number == signal.SIGALRM and not self._inside:
+        if number == signal.SIGUSR1:
+            self.on_interrupt()
+        elif not self._inside:
             self.on_idle_alarm()
 
     def _raise_if_meant(self) -> None:

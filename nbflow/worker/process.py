@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import json
 import os
 import select
@@ -18,6 +16,8 @@ from nbflow.store.connect import Store
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import Scripts
 from nbflow.store.wire import ReplyError, refusal
+from nbflow.worker.ahead import import_ahead
+from nbflow.worker.apart import Origin
 from nbflow.worker.lifeline import die_with_gate, die_with_parent, keep_private
 from nbflow.worker.slots import Slots
 from nbflow.worker.tape import Tape
@@ -41,20 +41,13 @@ def _pass_the_gate(gate: int, slots: Slots) -> dict[str, Any]:
     line = b""
     while not line.endswith(b"\n"):
         if not select.select([gate], [], [], 0.25)[0]:
-            _import_ahead(slots.packages)
+            import_ahead(slots.packages)
             continue
         piece = os.read(gate, 4096)
         if not piece:
             os._exit(0)
         line += piece
     return json.loads(line)
-
-
-def _import_ahead(names: list[str]) -> None:
-    for name in names:
-        if name not in sys.modules:
-            with contextlib.suppress(Exception):  # whatever it is, the task that needs the package will say it better
-                importlib.import_module(name)
 
 
 def main() -> int:
@@ -75,6 +68,7 @@ def _work(slots: Slots, tape: Tape, gate: int) -> int:
     scripts.prepare("claim", "settle", "append", "state", "own", "recall")
     told = _pass_the_gate(gate, slots)
     die_with_gate(gate)
+    environment = dict(os.environ)
     os.environ.update(told["secrets"])
     chosen = settings()
     url, namespace = str(chosen.redis_url), chosen.namespace
@@ -82,14 +76,16 @@ def _work(slots: Slots, tape: Tape, gate: int) -> int:
     served = os.environ.get("NBFLOW_QUEUES", "default").split(",")
     queues = [queue for queue in served if queue != ALL_QUEUES] or ["default"]
     secret = _secret(chosen)
-    open_vault(int(sys.argv[4]))
+    values = int(sys.argv[4])
+    open_vault(values)
+    origin = Origin(environment, told["secrets"], values)
     connection = Store(url, namespace).blocking()
     try:
         worker = FlowWorker(
             [rq_queue(keys.rq_queue_name(queue), connection) for queue in queues],
             name=told["name"], connection=connection, slots=slots, slot=told["slot"], tape=tape, url=url, keys=keys, scripts=scripts,
             signer=Signer(secret), artifacts=chosen.artifacts or "", all_queues=ALL_QUEUES in served, lease_s=chosen.lease_s,
-            beat_s=chosen.heartbeat_s,
+            beat_s=chosen.heartbeat_s, origin=origin,
         )  # fmt: skip
     except ReplyError as error:
         raise refusal(url, error) from error

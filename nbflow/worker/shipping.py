@@ -56,8 +56,11 @@ def append_command(script: Script, whose: Shipping, span: tuple[int, int], items
 class Shipper:
     """Carries the tape to Redis. `begin` and `end` are called around each task; between them a thread ships."""
 
-    def __init__(self, tape: Tape, script: Script, slots: Slots, slot: int) -> None:
-        self._tape, self._script, self._slots, self._slot = tape, script, slots, slot
+    def __init__(
+        self, tape: Tape, script: Script, slots: Slots, slot: int, learn: Callable[[], None] = lambda: None
+    ) -> None:
+        """`learn`: what must be masked by now, which another process may have read that writes to the tape too."""
+        self._tape, self._script, self._slots, self._slot, self._learn = tape, script, slots, slot, learn
         self._whose: Shipping | None = None
         self._shipped = 0
         self._is_full = self._is_fork = False
@@ -109,6 +112,7 @@ class Shipper:
                 return
             raw = self._tape.read(self._shipped, min(size, self._shipped + piece))
             is_rest = self._shipped + len(raw) >= size
+            self._learn()  # now: what of it is a secret was learned before it was written
             items, taken = entries(raw, self._tape.mark, final=final and is_rest)
             if not taken and len(raw) >= MAX_PIECE:
                 items, taken = cut(raw, self._tape.mark)

@@ -1,7 +1,7 @@
 """Memory shared by a supervisor and its workers: one slot each, no locks, one writer per field.
 
 The worker writes `lease` (0 when idle), `since` (monotonic ns; 0 until it has registered), `jobs`, `seconds`, `deadline` of a timed task, `shipped` (bytes of its tape that are
-in Redis). The supervisor writes `target`: the lease it means to interrupt.
+in Redis), `apart` (1 while its task has a process of its own, which writes `deadline` then). The supervisor writes `target`: the lease it means to interrupt.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Slots", "anonymous_file"]
 _SIZE = 64
 _WARM = 8192
 _ONE, _TWO, _SUMS = struct.Struct("<q"), struct.Struct("<qq"), struct.Struct("<qd")
-_LEASE, _TARGET, _JOBS, _SHIPPED, _DEADLINE = 0, 16, 24, 40, 48
+_LEASE, _TARGET, _JOBS, _SHIPPED, _DEADLINE, _APART = 0, 16, 24, 40, 48, 56
 
 
 def anonymous_file(name: str) -> int:
@@ -86,6 +86,13 @@ class Slots:
 
     def deadline(self, slot: int) -> int:
         return _ONE.unpack_from(self._memory, slot * _SIZE + _DEADLINE)[0]
+
+    def set_apart(self, slot: int, *, is_apart: bool) -> None:
+        _ONE.pack_into(self._memory, slot * _SIZE + _APART, int(is_apart))
+
+    def is_apart(self, slot: int) -> bool:
+        """Whether its task has a process of its own: then the worker kills that, and is left time to."""
+        return bool(_ONE.unpack_from(self._memory, slot * _SIZE + _APART)[0])
 
     def close(self) -> None:
         self._memory.close()

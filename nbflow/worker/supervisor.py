@@ -26,13 +26,15 @@ from nbflow.store.scripts import Scripts
 from nbflow.store.wire import ReplyError, connect, refusal, shown_url
 from nbflow.worker.child import Child, spawn
 from nbflow.worker.herald import Herald
+from nbflow.worker.orders import GRACE_S
 from nbflow.worker.reckon import reckon
 from nbflow.worker.shipping import last_words
 from nbflow.worker.slots import Slots
 
 __all__ = ["Supervisor"]
 
-GRACE_S = 5.0
+_APART_S = 3.0
+"""A worker whose task has a process of its own kills that process when the grace is over, and has so long for it."""
 _ANSWER_S = 10.0
 """A server that is silent for so long is taken for gone; whatever is asked here may be asked again."""
 _AWAY_S = 2.0
@@ -159,16 +161,19 @@ class Supervisor:
 
     def _kill_overdue(self) -> None:
         for slot in self.workers:
-            deadline = self.slots.deadline(slot)
-            if deadline and time.monotonic_ns() > deadline + GRACE_S * 1e9:  # its own alarm could not end it
+            deadline, grace_s = self.slots.deadline(slot), GRACE_S + self._more_s(slot)
+            if deadline and time.monotonic_ns() > deadline + grace_s * 1e9:  # its own alarm could not end it
                 self.overdue.add(slot)
                 self.workers[slot].tell(signal.SIGKILL)
         for slot, (lease, due) in list(self.kill_at.items()):
             if self.slots.running(slot)[0] != lease:
                 del self.kill_at[slot]
                 self.stopped.discard(slot)
-            elif time.monotonic() >= due:
+            elif time.monotonic() >= due + self._more_s(slot):
                 self.workers[slot].tell(signal.SIGKILL)
+
+    def _more_s(self, slot: int) -> float:
+        return _APART_S if self.slots.is_apart(slot) else 0.0
 
     # -- Redis ------------------------------------------------------------------------------------------------------
 

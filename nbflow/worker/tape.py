@@ -37,12 +37,13 @@ Entry = tuple[str, dict[str, Any]]
 
 
 class Tape:
-    """The file. Offsets are bytes since the task began. With `fd`, the tape that another process made for this one."""
+    """The file. Offsets are bytes since the task began. With `fd`, the tape that another process made for this one; `mark` is
+    its mark, else that lies in it."""
 
-    def __init__(self, fd: int | None = None) -> None:
+    def __init__(self, fd: int | None = None, mark: bytes = b"") -> None:
         self.fd = anonymous_file("nbflow-tape") if fd is None else fd
         fcntl.fcntl(self.fd, fcntl.F_SETFL, fcntl.fcntl(self.fd, fcntl.F_GETFL) | os.O_APPEND)
-        self.mark = RECORD + (os.urandom(_TOKEN // 2).hex().encode() if fd is None else self._told())
+        self.mark = mark or RECORD + (os.urandom(_TOKEN // 2).hex().encode() if fd is None else self._told())
 
     def tell_mark(self) -> None:
         """For the process that gets this tape: the mark is the first that lies in it, and in no place that lasts."""

@@ -33,6 +33,8 @@ class Job:
     payloads: tuple[bytes | None, ...]
     joins: str = ""
     """The run that it awaited, which has ended: its result is all that is left to take."""
+    is_apart: bool = False
+    """The plan says that it is executed in a process of its own. Nothing is trusted because of that."""
     step: str = field(init=False)
     index: str = field(init=False)
 
@@ -42,13 +44,13 @@ class Job:
 
 def job_from_reply(reply: list[bytes | None]) -> Job:
     """What `offer` of `parts/job.lua` makes."""
-    texts = [(part or b"").decode() for part in reply[:14]]
-    job, run, task, attempt, queue, key, recovered, plan, bundle, signature, flow, input_digest, run_queue, joins = (
-        texts
-    )
+    texts = [(part or b"").decode() for part in reply[:15]]
+    (
+        job, run, task, attempt, queue, key, recovered, plan, bundle, signature, flow, input_digest, run_queue, joins, apart,
+    ) = texts  # fmt: skip
     return Job(
         job, run, task, int(attempt), queue, key or None, int(recovered or 0), plan, bundle, signature, flow, input_digest, run_queue,
-        tuple(reply[14:]), joins,
+        tuple(reply[15:]), joins, apart == "1",
     )  # fmt: skip
 
 

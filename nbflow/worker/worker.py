@@ -10,15 +10,16 @@ import contextlib
 import math
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import rq
 import rq.serializers
 
 from nbflow.errors import ServerUnreachable, StoreError
+from nbflow.model import veil
 from nbflow.model.signing import Signer
 from nbflow.store.connect import translated
 from nbflow.store.dust import sweep
@@ -26,11 +27,9 @@ from nbflow.store.format import refuse_other_format
 from nbflow.store.keys import Keys
 from nbflow.store.scripts import Scripts
 from nbflow.store.wire import ReplyError, Wire, connect, is_passing
-from nbflow.worker.capture import Capture
-from nbflow.worker.execute import Executor
-from nbflow.worker.interrupts import Interrupts, forget_in_children, handler_of
-from nbflow.worker.owned import OwnedArtifacts, stored_artifacts
-from nbflow.worker.port import Desk, WorkerReads
+from nbflow.worker.apart import Apart, Died, Origin
+from nbflow.worker.bench import Bench
+from nbflow.worker.interrupts import forget_in_children, handler_of
 from nbflow.worker.reckon import reckon
 from nbflow.worker.shipping import Shipper, Shipping
 from nbflow.worker.slots import Slots
@@ -68,6 +67,7 @@ class FlowWorker(rq.SimpleWorker):
         all_queues: bool,
         lease_s: float,
         beat_s: float,
+        origin: Origin,
         **options: Any,
     ) -> None:
         base: Any = super()  # RQ leaves some parameters of its constructor untyped
@@ -76,24 +76,19 @@ class FlowWorker(rq.SimpleWorker):
         self._stopping = self._waiting = self._holds = False
         self._lease = 0
         self._due, self._sweep_due = math.inf, time.monotonic() + SWEEP_S
-        self._interrupts = Interrupts(slots, slot)
-        self._interrupts.on_idle_alarm = self._leave
         self._all_queues, self._lease_ms = all_queues, int(lease_s * 1000)
         self._long_ns = int(beat_s * 0.5e9)  # a beat shows what runs for nine tenths of one: none of those is missed
         self.scripts, self._keys = scripts, keys
         self.wire = connect(url, scripts=scripts)
         refuse_other_format(self.wire.call, keys)
-        self._capture, self._shipper = Capture(tape), Shipper(tape, self.scripts["append"], slots, slot)
-        self._tape = tape
-        reads = self._reads = WorkerReads(self.wire, keys, scripts)
-        self._artifacts = stored_artifacts(reads, keys, artifacts)
-        self._executor = Executor(reads, signer, OwnedArtifacts(self._artifacts, reads), self._opened)
-        self._desk = Desk(reads, self.scripts["state"], tape, self._executor, self._interrupts.shielded)
+        self._bench = Bench(
+            self.wire, keys, scripts, signer=signer, artifacts=artifacts, tape=tape, slots=slots, slot=slot
+        )
+        self._apart = Apart(origin, slots, slot, tape)
+        self._shipper = Shipper(tape, self.scripts["append"], slots, slot, partial(veil.learn_from, origin.values))
+        self._interrupts, self._reads = self._bench.interrupts, self._bench.reads
+        self._interrupts.on_idle_alarm, self._interrupts.on_interrupt = self._leave, self._apart.pass_on
         self._home = os.getcwd()  # noqa: PTH109 - as text: it is gone back to before each task
-
-    def _opened(self) -> None:
-        """New code was opened: a spare may import ahead what it needed."""
-        self._slots.packages = _packages()
 
     def subscribe(self) -> None:
         """The supervisor hears RQ's commands."""
@@ -130,7 +125,7 @@ class FlowWorker(rq.SimpleWorker):
                 self.set_state("idle")
             self._ask(self.scripts["beat"].command(self.name, 0, 0, "", lease_ms=self._lease_ms))  # no task before that
             self._slots.begin(self._slot, 0, time.monotonic_ns())  # from now on, who does not know us has given us up
-            self._capture.install()
+            self._bench.capture.install()
             self._shipper.start(self._second_wire)
             self._loop()
         except _Stop:
@@ -155,22 +150,20 @@ class FlowWorker(rq.SimpleWorker):
             if reply is None:
                 reply = self._wait()
             job = job_from_reply(reply)
-            status, reply = self._settle(job, *self._execute(job))
+            ended, took_ns = self._execute(job)
+            status, reply = self._lose(job, ended) if isinstance(ended, Died) else self._settle(job, ended, took_ns)
             if status == b"STALE" or self._stopping:
                 return
 
-    def _execute(self, job: Job) -> tuple[Ending, int]:
+    def _execute(self, job: Job) -> tuple[Ending | Died, int]:
         self._holds = True
-        self._capture.fresh()
+        self._bench.capture.fresh()
         self._as_it_was()
         start = time.monotonic_ns()
-        self._interrupts.begin(self._lease)
         self._slots.begin(self._slot, self._lease, start)
         self._shipper.begin(Shipping(self.name, job.id, self._lease, job.run, job.task, job.attempt))
-        port = self._desk.port(job, self.name, self._lease)
-        ended = self._executor.execute(job, port, self._interrupts)
-        port.is_over = True
-        self._capture.finish_lines()
+        place = self._apart if job.is_apart else self._bench
+        ended = place.execute(job, self.name, self._lease)
         self._shipper.end(self.wire)
         took = time.monotonic_ns() - start
         self._slots.end(self._slot, took / 1e9)
@@ -206,6 +199,13 @@ class FlowWorker(rq.SimpleWorker):
         if reply is None and status != b"STALE" and not self._stopping and (slices or status == b"AGAIN"):
             reply = self._claim("busy")
         return status, reply
+
+    def _lose(self, job: Job, died: Died) -> tuple[bytes, list[bytes | None] | None]:
+        """The process of an isolated task is dead. The task goes back, and most likely comes to us again."""
+        lose = self.scripts["lose"].command(worker=self.name, job=job.id, lease=self._lease, cause=died.cause)
+        status = self._ask(lose)
+        self._holds = False
+        return status, None if self._stopping or status == b"STALE" else self._claim("idle")
 
     def _claim(self, was: str) -> list[bytes | None] | None:
         """The next task; what is left to be sliced is sliced on the way, until there is a task or nothing of either."""
@@ -275,7 +275,7 @@ class FlowWorker(rq.SimpleWorker):
         if time.monotonic() >= self._sweep_due:
             self._sweep_due = time.monotonic() + SWEEP_S
             with contextlib.suppress(StoreError):
-                sweep(self._artifacts, self._reads.ask, self._keys, self.scripts["swept"], 20)
+                sweep(self._bench.artifacts, self._reads.ask, self._keys, self.scripts["swept"], 20)
 
     def _look_for_queues(self) -> None:
         """The queues to serve. A worker of all queues looks whenever it is idle which there are by now."""
@@ -304,9 +304,3 @@ class FlowWorker(rq.SimpleWorker):
 
 def rq_queue(name: str, connection: Any) -> rq.Queue:
     return rq.Queue(name, connection=connection, serializer=rq.serializers.JSONSerializer)
-
-
-def _packages() -> list[str]:
-    """The packages of this process that are neither Python's own nor a task's."""
-    tops = {name.partition(".")[0] for name, module in sys.modules.items() if getattr(module, "__spec__", None)}
-    return sorted(name for name in tops - sys.stdlib_module_names if not name.startswith("_") and name != "nbflow")

@@ -322,7 +322,7 @@ def test_a_task_is_peeked_at_as_a_claim_hands_it_over(store: Store) -> None:
     before = everything(store)
     reply = store.run_script("peek", run="r1", task="s1", attempt=1)
     assert [part.decode() for part in reply[:5]] == [following.job, "r1", "s1", "1", "default"]
-    assert reply[14:] == [b"7"]
+    assert reply[15:] == [b"7"]
     assert everything(store) == before
     assert store.run_script("peek", run="r1", task="s9", attempt=1) is None
     assert store.run_script("peek", run="r2", task="s1", attempt=1) is None

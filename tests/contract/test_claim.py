@@ -141,4 +141,4 @@ def test_an_element_is_handed_over_with_its_key(store: Store):
     assert task is not None
     machine.settle(task, ["b", "key", "", 1, "0", "red", "each:a", "silent", "", 1, "0", "7"])
     reply, _ = store.run_script("claim", keys=[store.keys.rq_queue("default")], worker="w", next=9, was="idle")
-    assert [reply[2], reply[5], reply[14]] == [b"b[0]", b"red", b"7"]
+    assert [reply[2], reply[5], reply[15]] == [b"b[0]", b"red", b"7"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from nbflow import Context, Flow, Retry, collect, each
 
@@ -11,8 +11,8 @@ __all__ = ["RESULT", "crash_flow"]
 RESULT = {"sum": 18, "bytes": 160_000, "state": {"set": 7}}
 
 
-def crash_flow(name: str, queues: tuple[str, str]) -> Flow:
-    """A map with a retry, a task that outlives a beat, state, logs, an artifact, a collect."""
+def crash_flow(name: str, queues: tuple[str, str], isolation: Literal["process"] | None = None) -> Flow:
+    """A map with a retry, a task that outlives a beat (isolated or not), state, logs, an artifact, a collect."""
     flow = Flow(name)
     first, second = queues
 
@@ -27,7 +27,7 @@ def crash_flow(name: str, queues: tuple[str, str]) -> Flow:
             raise ValueError("once")
         return 2 * n
 
-    @flow.step(numbers, queue=second)
+    @flow.step(numbers, queue=second, isolation=isolation)
     def slow(n: list[int], ctx: Context) -> Any:
         import time
 

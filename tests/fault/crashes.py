@@ -31,7 +31,7 @@ from tests.site import SECRET, Site, Workers, open_site, wait_until
 
 __all__ = ["QUEUES", "ROLES", "CrashSite", "open_crash_site"]
 
-ROLES = ("worker", "machine", "supervisor", "launcher", "ticker", "remover")
+ROLES = ("worker", "isolated", "machine", "supervisor", "launcher", "ticker", "remover")
 QUEUES = {"one queue": ("a", "a"), "two queues": ("a", "b")}
 NEVER = 1 << 30
 LIMIT_S = 60.0
@@ -54,14 +54,14 @@ class CrashSite:
         self._settle_down()
         self.points.arm(point)
         self._renew(point.role)
-        run = self._launched()
+        run = self._launched("process" if point.role == "isolated" else None)
         if point.role == "ticker":
             self._ask("tick")
         wait_until(lambda: self._keep() and run.view.ended, limit_s=LIMIT_S, what=lambda: (str(point), run.events))
         self._judge(run, point)
         if point.role == "remover":
             self._ask("delete", run=run.id)
-        self._keep_until(lambda: self.points.has_fired or point.role not in ROLES[:3], limit_s=0.5)
+        self._keep_until(lambda: self.points.has_fired or point.role not in ROLES[:4], limit_s=0.5)
         fired, self.writes = self.points.disarm()
         self._judge_what_is_left(run, point)
         return fired
@@ -98,11 +98,11 @@ class CrashSite:
             self._keep()
             time.sleep(0.005)
 
-    def _launched(self) -> Run:
+    def _launched(self, isolation: str | None) -> Run:
         """The one run of its flow: a launcher that died is started again, with the same key."""
         flow = f"c{uuid.uuid4().hex[:10]}"
         for _ in range(2):
-            self._ask("launch", flow=flow, queues=self.queues, key="only")
+            self._ask("launch", flow=flow, queues=self.queues, isolation=isolation, key="only")
         (row,) = self.site.nbflow.index.runs(flow=flow)
         return self.site.nbflow.run(row.id)
 

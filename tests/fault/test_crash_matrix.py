@@ -14,7 +14,7 @@ from tests.fault.points import Point, When
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
-TRIED = {"worker": 2, "machine": 1, "supervisor": 1, "launcher": 2, "ticker": 2, "remover": 2}
+TRIED = {"worker": 2, "isolated": 1, "machine": 1, "supervisor": 1, "launcher": 2, "ticker": 2, "remover": 2}
 
 
 @pytest.fixture(scope="module", params=QUEUES)

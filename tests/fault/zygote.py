@@ -1,7 +1,7 @@
 """Launchers and tickers that may be killed: a process that has imported everything forks one for each line it reads.
 
 `python -m tests.fault.zygote URL SECRET PROJECT`, with the environment that `Points` gives. A line is JSON:
-`{"do": "launch" | "tick" | "delete", "flow": …, "queues": [a, b], "key": …, "run": …}`; the answer is the child's exit code.
+`{"do": "launch" | "tick" | "delete", "flow": …, "queues": [a, b], "isolation": …, "key": …, "run": …}`; the answer is the child's exit code.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def _obey(own: Nbflow, order: dict[str, Any]) -> int:
     use(own)
     match order["do"]:
         case "launch":
-            crash_flow(order["flow"], tuple(order["queues"])).options(key=order["key"], delay="20ms").start()
+            flow = crash_flow(order["flow"], tuple(order["queues"]), order["isolation"])
+            flow.options(key=order["key"], delay="20ms").start()
         case "tick":
             for _ in range(ROUNDS):
                 own.store.run_script("tick")

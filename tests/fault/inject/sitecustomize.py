@@ -45,6 +45,8 @@ def _role() -> str:
     words = " ".join(sys.orig_argv)
     if "nbflow.worker.process" in words:
         return "worker"
+    if "nbflow.worker.stem" in words:
+        return "isolated"
     return "supervisor" if "nbflow.worker.serve" in words else os.environ.get("CRASH_ROLE", "")
 
 

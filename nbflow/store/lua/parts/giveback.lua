@@ -45,23 +45,25 @@ local function requeue(job, f, queue, cause)
   wake(queue)
 end
 
+local function give_back_one(job, lease, cause, who)                   -- who died. Whether the task came back, or failed
+  local f = call('HMGET', RQ..':job:'..job, 'run', 'task', 'attempt', 'origin', 'lease', 'recovered', 'key', 'rank', 'lim')
+  if f[9] then limits.free(job, lease, f[9]) end
+  if f[5] ~= lease or call('HGET', P..':run:'..f[1], 'status') ~= 'running' then return false end     -- a slice of its cancel removes it
+  local queue = string.sub(f[4], #QP + 1)
+  drop_records(job, lease, queue)
+  take(f[1])
+  if string.sub(cause, 1, 7) == 'timeout' then time_out(job, f, queue)
+  elseif string.sub(cause, 1, 7) == 'stopped' then fail(job, f, 'the task was stopped', 'stopped')
+  elseif tonumber(f[6] or '0') < MAX_RECOVERIES then requeue(job, f, queue, cause)
+  else fail(job, f, who..' died '..(f[6] + 1)..' times while it ran'..(cause ~= '' and ' (last: '..cause..')' or ''), 'lost') end
+  return true
+end
+
 local function give_back(worker, cause)
   local wk, back = RQ..':worker:'..worker, {}
   for _, ex in ipairs(call('SMEMBERS', wk..':executions')) do
     local job, lease = string.match(ex, '^(.-):(.+)$')
-    local jk = RQ..':job:'..job
-    local f = call('HMGET', jk, 'run', 'task', 'attempt', 'origin', 'lease', 'recovered', 'key', 'rank', 'lim')
-    if f[9] then limits.free(job, lease, f[9]) end
-    if f[5] == lease and call('HGET', P..':run:'..f[1], 'status') == 'running' then                 -- else a slice of its cancel removes it
-      local queue = string.sub(f[4], #QP + 1)
-      drop_records(job, lease, queue)
-      take(f[1])
-      if string.sub(cause, 1, 7) == 'timeout' then time_out(job, f, queue)
-      elseif string.sub(cause, 1, 7) == 'stopped' then fail(job, f, 'the task was stopped', 'stopped')
-      elseif tonumber(f[6] or '0') < MAX_RECOVERIES then requeue(job, f, queue, cause)
-      else fail(job, f, 'the worker died '..(f[6] + 1)..' times while it ran'..(cause ~= '' and ' (last: '..cause..')' or ''), 'lost') end
-      back[#back + 1] = job
-    end
+    if give_back_one(job, lease, cause, 'the worker') then back[#back + 1] = job end
   end
   call('DEL', wk..':executions')
   call('HDEL', P..':lacking', worker)

@@ -157,7 +157,7 @@ local function offer(job, f)
   local r = heads[run] or call('HMGET', rk, 'plan', 'bundle', 'sig', 'flow', 'inputdigest', 'queue')
   local step, index = string.match(task, '^([^%[]+)%[?([^%]]*)')
   local p = plan_field(P..':plan:'..r[1], 'step:'..step)
-  local out = {job, run, task, f[3], string.sub(f[4], #QP + 1), f[5] or '', f[6] or '0', r[1], r[2], r[3], r[4], r[5], r[6] or '', f[11] or ''}
+  local out = {job, run, task, f[3], string.sub(f[4], #QP + 1), f[5] or '', f[6] or '0', r[1], r[2], r[3], r[4], r[5], r[6] or '', f[11] or '', p and p.apart and '1' or ''}
   local shown = {}
   local function hand(payload) out[#out + 1] = payload shown[#shown + 1] = payload or 'null' end
   for _, b in ipairs(p and p.bind or {}) do
