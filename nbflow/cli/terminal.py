@@ -71,13 +71,30 @@ _COMMANDS = {
     "run.attempts": "`nbflow show RUN --json`",
     "run.resume()": "`nbflow resume RUN`",
     "run.cancel()": "`nbflow cancel RUN`",
+    "run.fork(at=…)": "`nbflow fork RUN --at EVENT`",
+    "run.export(…)": "`nbflow export RUN`",
+    "nbflow.schedules()": "`nbflow schedule list`",
+    "flow.on(...)": "`nbflow trigger set NAME FLOW`",
+    "flow.on(Trigger(...))": "`nbflow trigger set NAME FLOW`",
+    "its resume()": "`nbflow trigger resume NAME`",
+    "flow.publish(), or `nbflow publish X`": "`nbflow publish X`",
 }
 """What hints say in Python, as a command says it."""
-_PYTHON = re.compile("|".join(rf"(?<![\w.`]){re.escape(said)}(?![\w(`])" for said in _COMMANDS))
+_WITH_NAMES = (
+    (r"nbflow\.emit\('([^']*)', payload\)", r"`nbflow emit \1 JSON`"),
+    (r"run\.why\('([^']*)'\)", r"`nbflow why RUN '\1'`"),
+    (r"run\.resolve\('([^']*)', \.\.\.\)", r"`nbflow resolve RUN '\1' --input JSON`"),
+    (r"nbflow\.run\('[^']*'\)\.cancel\(\), or (?=`)", r""),
+    (r"nbflow\.run\('([^']*)'\)(?!\.\w)", r"`nbflow show \1`"),
+)
+"""The same of calls that name something."""
+_PYTHON = re.compile("|".join(rf"(?<![\w.`]){re.escape(said)}(?![\w(`])" for said in sorted(_COMMANDS, reverse=True)))
 
 
 def in_commands(hint: str) -> str:
     """A hint in the words of the command line."""
+    for call, said in _WITH_NAMES:
+        hint = re.sub(rf"(?<![\w.`(]){call}", said, hint)
     return _PYTHON.sub(lambda found: _COMMANDS[found[0]], hint)
 
 
