@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,7 +58,7 @@ cell_locator: Callable[[], CellId | None] = _nowhere
 
 _lock = threading.RLock()
 _own: dict[str, FlowRecord] = {}
-_shelf: list[dict[str, FlowRecord]] = [_own]
+_shelf: ContextVar[dict[str, FlowRecord] | None] = ContextVar("nbflow_flows", default=None)
 _newest_execution: dict[str, str] = {}
 
 
@@ -206,7 +207,7 @@ def here() -> CellId | None:
 def define(name: str) -> FlowRecord:
     """The record of a flow, made if there is none. The steps it has stay."""
     with _lock:
-        return _shelf[-1].setdefault(name, FlowRecord(name))
+        return _here().setdefault(name, FlowRecord(name))
 
 
 def register(declarations: Sequence[StepDeclaration]) -> None:
@@ -241,15 +242,19 @@ def end_cell(cell: CellId) -> None:
         if _newest_execution.get(cell.cell) == cell.execution:
             return
         _newest_execution[cell.cell] = cell.execution
-        for record in _shelf[-1].values():
+        for record in _here().values():
             record.drop_stale(cell)
 
 
 def use_shelf(flows: dict[str, FlowRecord] | None) -> None:
-    """Have what is defined from now on go to another place (the code of a bundle that is opened here may declare its
-    flow again), until None brings back the process's own."""
-    with _lock:
-        _shelf[:] = [_own] if flows is None else [_own, flows]
+    """Have what is defined here from now on go to another place (the code of a bundle that is opened here may declare its
+    flow again), until None brings back the process's own. Other threads go on with theirs."""
+    _shelf.set(flows)
+
+
+def _here() -> dict[str, FlowRecord]:
+    flows = _shelf.get()
+    return _own if flows is None else flows
 
 
 def forget(flow: str, step: str) -> None:
@@ -265,13 +270,13 @@ def forget(flow: str, step: str) -> None:
 def flows() -> list[FlowRecord]:
     """All flows in the order of their definition."""
     with _lock:
-        return list(_shelf[-1].values())
+        return list(_here().values())
 
 
 def get(name: str) -> FlowRecord:
     """The record of a flow that is defined."""
     with _lock:
-        flows = _shelf[-1]
+        flows = _here()
         if name not in flows:
             hint = nearest(name, flows) or "Run the cell that defines it."
             raise UnknownFlow(f"No flow {name!r} is defined in this process.", hint=hint)
@@ -281,7 +286,7 @@ def get(name: str) -> FlowRecord:
 def defined(name: str) -> FlowDefinition | None:
     """The flow of that name as it is defined now, if it has any steps."""
     with _lock:
-        record = _shelf[-1].get(name)
+        record = _here().get(name)
         return record.handle if record is not None and record.declarations() else None
 
 
@@ -290,6 +295,6 @@ def reset() -> None:
     global cell_locator
     with _lock:
         _own.clear()
-        del _shelf[1:]
+        _shelf.set(None)
         _newest_execution.clear()
         cell_locator = _nowhere

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.abc import Loader
 from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = [
     "main_globals",
     "module_globals",
     "resolve",
+    "undisturbed",
 ]
 
 _MAIN = "__main__"
@@ -60,6 +62,7 @@ class World:
 
     def activate(self) -> None:
         """Make imports, `sys.modules` and tracebacks those of this world; free when they already are."""
+        registry.use_shelf(self._flows)
         if _finder.world is self:
             return
         deactivate()
@@ -69,13 +72,17 @@ class World:
     @contextmanager
     def entered(self) -> Generator[None]:
         """Active inside the block; whatever was active before is so again after it. One thread at a time: `sys.modules` is
-        everybody's."""
-        with _finder.lock:
+        everybody's. Only what the block itself calls comes in meanwhile, in other threads too: it waits for them."""
+        outer = _turn()
+        with outer.lock:
+            mine = _Turn(outer)
             before = _finder.world
+            _inside.set(mine)
             self.activate()
             try:
                 yield
             finally:
+                mine.is_over = True
                 if before is None:
                     deactivate()
                 else:
@@ -163,17 +170,37 @@ class _Loader(Loader):
         return self._source.is_package
 
 
+class _Turn:
+    """Who may have worlds of his own: one thread at a time of those that the block of `outer` calls. (A context goes along
+    into threads that wait for something asynchronous, as one lock would not.)"""
+
+    def __init__(self, outer: _Turn | None) -> None:
+        self.outer, self.lock, self.is_over = outer, threading.RLock(), False
+
+
+_inside: ContextVar[_Turn | None] = ContextVar("nbflow_world", default=None)
+
+
+def _turn() -> _Turn:
+    """The innermost one that goes on: a task may outlive the block that made it."""
+    turn = _inside.get()
+    while turn is not None and turn.is_over:
+        turn = turn.outer
+    return turn or _finder.turn
+
+
 class _Finder:
     """Stands first in `sys.meta_path` and answers for the active world."""
 
     world: World | None = None
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.turn = _Turn(None)
 
     def after_fork(self) -> None:
         """In the child: a thread that is not there any more may have held it."""
-        self.lock = threading.RLock()
+        self.turn = _Turn(None)
+        _inside.set(None)
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
         world = self.world
@@ -205,6 +232,13 @@ _finder = _Finder()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_finder.after_fork)
+
+
+@contextmanager
+def undisturbed() -> Generator[None]:
+    """Inside the block no other thread enters a world: `sys.modules` stays what it is."""
+    with _turn().lock:
+        yield
 
 
 def active_world() -> World | None:

@@ -14,6 +14,7 @@ from nbflow.define.lint import check_startable
 from nbflow.define.plan import compile_plan
 from nbflow.define.sources import Project
 from nbflow.define.starts import names_started
+from nbflow.define.world import undisturbed
 from nbflow.engine.deletion import with_retention
 from nbflow.engine.launch import Order
 from nbflow.engine.options import Options, refuse_late_start
@@ -28,6 +29,7 @@ MOST_ALONG = 100
 """So many flows a run may bring along."""
 
 
+@undisturbed()
 def packed(
     flow: FlowDefinition,
     options: Options,
@@ -52,6 +54,7 @@ def packed(
     return replace(order, along=along, parcels=tuple(orders[other.name] for other in found))
 
 
+@undisturbed()
 def started_by(flow: FlowDefinition, project: Path) -> list[FlowDefinition]:
     """The flows of this process that its steps may start, and those that these may, as they are defined now."""
     place, found = Project(project), dict[str, FlowDefinition]()

@@ -14,7 +14,7 @@ from nbflow.define.flow import FlowDefinition
 from nbflow.define.limits import limits_of
 from nbflow.define.lint import check_startable
 from nbflow.define.plan import compile_plan, routes
-from nbflow.define.world import World
+from nbflow.define.world import World, undisturbed
 from nbflow.engine.launch import who
 from nbflow.local.project import find_project
 from nbflow.model.along import Along, Companion
@@ -87,7 +87,8 @@ class Code:
             step.name: (specs[step.name], replaced.get(step.name, step.function), step.key) for step in flow.steps()
         }
         root = settings().project or find_project().root
-        self.bundle = make_bundle(flow.name, steps, signer=self._signer, project=root)
+        with undisturbed():
+            self.bundle = make_bundle(flow.name, steps, signer=self._signer, project=root)
         self.codec = Codec(types=self.bundle.types, signer=self._signer, artifacts=self._artifacts, open_pickles=True)
         self.reads = _Reads(self.bundle)
         self.executor = _Executor(self.reads, self._signer, self._artifacts)
@@ -104,9 +105,10 @@ class Code:
         entries = {field: text for field, text in self.plan.table.items() if field.startswith("step:")}
         return {field.partition(":")[2]: json.loads(text) for field, text in entries.items()}
 
-    @cached_property
+    @property
     def world(self) -> World:
-        """What the code finds when it imports; opens the bundle."""
+        """What the code finds when it imports; opens the bundle, once. (A cached property of Python 3.11 has a lock for all
+        codes, and opening waits for its turn among threads that want this one.)"""
         return self.executor.flow(self.bundle.digest, self.spec.name).world
 
     def order(self, run: str, values: Mapping[str, Any], trigger: str = "") -> Order:
