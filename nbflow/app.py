@@ -180,6 +180,12 @@ class Nbflow(Parts):
             deletion.prune(self.store, self.artifacts, found)
         return found
 
+    def clear_cache(self) -> int:
+        """Let go of what steps with `cache=` keep for other runs; how many ends that were."""
+        done = deletion.forget_kept(self.store)
+        deletion.sweep_all(self.store, self.artifacts)
+        return done
+
     def du(self) -> list[UsageRow]:
         """What takes how much room in the server and beside it."""
         return usage(self.store, self.artifacts)

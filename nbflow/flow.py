@@ -68,6 +68,7 @@ class Flow(FlowDefinition):
         tags: Sequence[str] = (),
         queue: str | None = None,
         priority: int | None = None,
+        cache: bool = True,
         on: Nbflow | None = None,
     ) -> Start:
         """How to start: `flow.options(key="2026-11", tags=["month"]).start(...)`.
@@ -75,9 +76,10 @@ class Flow(FlowDefinition):
         `key`: the same key with the same input gives the run that has it. `delay`: the run exists at once, and its first
         steps are queued after this time, or at this moment (a datetime; without a zone it is of this machine's).
         `tags` are for finding. `queue` and `priority` (-100 to 100, higher first) are where and how all steps of the run
-        wait, instead of their own. `on` is another `Nbflow` than the default one.
+        wait, instead of their own. `cache=False` executes also what steps with `cache=` could take over, and what comes of
+        it is kept from then on. `on` is another `Nbflow` than the default one.
         """
-        chosen = checked_options(key=key, delay=delay, tags=tags, queue=queue, priority=priority)
+        chosen = checked_options(key=key, delay=delay, tags=tags, queue=queue, priority=priority, cache=cache)
         if on is not None and not isinstance(on, Nbflow):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise CommandRefused(f"A flow cannot be started on {shown(on)}.", hint="Give nbflow.connect(url).")
         return Start(self, chosen, on)
@@ -226,10 +228,11 @@ def checked_options(
     tags: Sequence[str] = (),
     queue: str | None = None,
     priority: int | None = None,
+    cache: bool = True,
 ) -> Options:
     """The options of a start. DefinitionError for what cannot be."""
     labels = tuple(asked_text("A tag", tag) for tag in checked_texts("tags=", tags))
-    return Options(_checked_key(key), labels, queue or "", priority, delay)
+    return Options(_checked_key(key), labels, queue or "", priority, delay, cache)
 
 
 def _checked_key(key: str | None) -> str:

@@ -28,7 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-_OPTIONS = ("key", "delay", "tags", "queue", "priority")
+_OPTIONS = ("key", "delay", "tags", "queue", "priority", "cache")
 
 
 class Enqueue:
@@ -63,10 +63,11 @@ class _Job:
         tags: Sequence[str] = (),
         queue: str | None = None,
         priority: int | None = None,
+        cache: bool = True,
         on: Nbflow | None = None,
     ) -> Enqueue:
         """How to start: `resize.options(delay="15m").enqueue(path)`. The options are those of `flow.options`."""
-        chosen = self._flow.options(key=key, delay=delay, tags=tags, queue=queue, priority=priority, on=on)
+        chosen = self._flow.options(key=key, delay=delay, tags=tags, queue=queue, priority=priority, cache=cache, on=on)
         return Enqueue(self._flow, chosen)
 
 
@@ -83,6 +84,7 @@ class JobFunction(StepFunction[P, R_co], Protocol[P, R_co]):
         tags: Sequence[str] = (),
         queue: str | None = None,
         priority: int | None = None,
+        cache: bool = True,
         **values: Any,
     ) -> Run: ...
 
@@ -94,6 +96,7 @@ class JobFunction(StepFunction[P, R_co], Protocol[P, R_co]):
         tags: Sequence[str] = (),
         queue: str | None = None,
         priority: int | None = None,
+        cache: bool = True,
         on: Nbflow | None = None,
     ) -> Enqueue: ...
 
@@ -117,6 +120,7 @@ def job(
     concurrency: Concurrency | None = None,
     rate: Rate | None = None,
     isolation: Isolation | None = None,
+    cache: Duration | None = None,
     doc: str | None = None,
 ) -> JobDecorator: ...
 def job(function: Callable[..., Any] | None = None, /, *, name: str | None = None, **keywords: Any) -> Any:

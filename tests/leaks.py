@@ -1,6 +1,6 @@
 """The key check: every key of a namespace belongs to a known family and to an owner that is there.
 
-Owners: a run (its hash), a job (RQ's hash of it, of a run that has not ended), a worker (registered), a queue that
+Owners: a run (its hash), what is kept for other runs, a job (RQ's hash of it, of a run that has not ended), a worker (registered), a queue that
 somebody may listen to. A key of no family, or whose owner is gone, leaks.
 """
 
@@ -18,8 +18,10 @@ from nbflow.store.connect import Store
 __all__ = ["leaks"]
 
 ENDED = ("completed", "failed", "canceled")
-OF_A_RUN = "flow|log|run|emits|order|keys|state|fades|owned|open|meet|left|turns|resolved|reuse|again|making|children"
-ONLY_WHILE_IT_RUNS = ("open", "fades", "meet", "left", "turns", "reuse", "again", "making")
+OF_A_RUN = (
+    "flow|log|run|emits|order|keys|state|fades|owned|open|meet|left|turns|resolved|reuse|again|making|misses|children"
+)
+ONLY_WHILE_IT_RUNS = ("open", "fades", "meet", "left", "turns", "reuse", "again", "making", "misses")
 STAGED = ("owned", "reuse", "state")
 
 
@@ -65,6 +67,7 @@ class _Check:
             (rf"{self.space}:timers", self._timers),
             (rf"{self.space}:stalls", self._stalls),
             (rf"{self.space}:artifact:(.+)", self._artifact),
+            (rf"{self.space}:(?:cached|cache:(.+))", self._kept_end),
             (r"rq:job:(.+)", self._job),
             (r"rq:(?:executions:(.+)|execution:(.+):\d+)", self._record_of_a_job),
             (r"rq:worker:([^:]+)(:executions)?", self._worker),
@@ -121,7 +124,16 @@ class _Check:
                 found.update([f"plan:{told['plan']}", f"bundle:{told['bundle']}"] if told else [])
         for other in self.text.scan_iter(f"{space}:owned:*"):
             found.update(one if ":" in one else f"artifact:{one}" for one in self.text.smembers(other))
+        for digest in self.text.zrange(self.keys.cached(), 0, -1):
+            refs = self.text.hget(self.keys.kept_end(digest), "refs") or ""
+            found.update(f"artifact:{one}" for one in refs.split())
         return found
+
+    def _kept_end(self, key: str, digest: str | None) -> str:
+        if digest is not None:
+            return "" if self.text.zscore(self.keys.cached(), digest) is not None else "nothing takes it away"
+        lost = [one for one in self.text.zrange(key, 0, -1) if not self.text.exists(self.keys.kept_end(one))]
+        return f"it names {lost}" if lost else ""
 
     def _versions(self, key: str, flow: str) -> str:
         return "" if self.text.sismember(self.keys.published(), flow) else "the flow is not published"

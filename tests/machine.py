@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from nbflow.define.caching import code_names
 from nbflow.define.plan import compile_plan
+from nbflow.define.sources import Project
 from nbflow.model.definition import FlowSpec
 from nbflow.model.events import Event
 from nbflow.store.connect import Store
@@ -32,7 +35,8 @@ class Machine:
 
     def __init__(self, store: Store, flow: FlowSpec) -> None:
         self.store, self.flow = store, flow
-        self.plan = compile_plan(flow)
+        prints = {one.name: "" for one in flow.steps}
+        self.plan = compile_plan(flow, code_names(flow, prints, {}, Project(Path("/nowhere"))))
         self.queues = sorted({step.queue for step in flow.steps}) or ["default"]
         self.leases = 0
         self.upload()

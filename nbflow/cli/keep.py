@@ -30,6 +30,10 @@ def prune(
     flow: Annotated[str | None, typer.Option(help="Runs of this flow only.")] = None,
     status: Annotated[str | None, typer.Option(help=f"One of: {', '.join(ENDED)}.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell which runs these are.")] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Instead, let go of what steps with cache= keep for other runs.")
+    ] = False,
+    *,
     as_json: Json = False,
 ) -> None:
     """Delete the runs that ended a while ago."""
@@ -37,6 +41,9 @@ def prune(
         raise typer.BadParameter(f"no ended run is {status!r}. {nearest(status, ENDED)}", param_hint="--status")
     from nbflow.app import default
 
+    if cache:
+        _clear_cache(refused=bool(dry_run or flow or status), as_json=as_json)
+        return
     with default() as nbflow:
         found = nbflow.prune(older, flow=flow, status=status, dry_run=dry_run)
     if as_json:
@@ -48,6 +55,19 @@ def prune(
         table(("run", "flow", "status", "ended"), [(r.id[:8], r.flow, r.status, moment(r.ended_ms)) for r in found])
     counted = "1 run" if len(found) == 1 else f"{len(found)} runs"
     say(f"{counted} would be deleted." if dry_run else f"{counted} deleted.")
+
+
+def _clear_cache(*, refused: bool, as_json: bool) -> None:
+    if refused:
+        raise typer.BadParameter("it is of all flows, and of no run.", param_hint="--cache")
+    from nbflow.app import default
+
+    with default() as nbflow:
+        done = nbflow.clear_cache()
+    if as_json:
+        document({"results": done})
+        return
+    say("1 kept result let go." if done == 1 else f"{done} kept results let go.")
 
 
 def du(as_json: Json = False) -> None:

@@ -85,6 +85,7 @@ def view_record(view: View, status: str) -> Record:
                 "error": tally.error or None,
                 "skipped": tally.skipped or None,
                 "waitsFor": tally.waits_for or None,
+                "takenOver": tally.taken,
             }
             for name, tally in tallies(view).items()
         ],

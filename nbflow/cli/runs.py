@@ -198,7 +198,7 @@ def show_steps(view: View) -> None:
 
     rows: list[tuple[Any, ...]] = []
     for name, tally in tallies(view).items():
-        note = (tally.error or tally.skipped or tally.waits_for).strip().split("\n")[0]
+        note = (tally.error or tally.skipped or tally.waits_for or tally.taken_over).strip().split("\n")[0]
         done = f"{tally.completed}/{tally.total}" if tally.total else ""
         rows.append((name, tally.status, done, duration(tally.duration_ms()), note))
     if rows:

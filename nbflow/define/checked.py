@@ -18,6 +18,7 @@ from nbflow.model.ids import is_queue_name, is_step_name
 from nbflow.model.policy import LONGEST_S, Concurrency, Duration, Rate, Retry, seconds
 
 __all__ = [
+    "checked_cache",
     "checked_choice",
     "checked_concurrency",
     "checked_count",
@@ -41,6 +42,7 @@ __all__ = [
 
 HIGHEST_PRIORITY = 100
 MIN_TIMEOUT_S = 0.01
+MIN_CACHE_S = 0.001
 _FLOW_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,99}", re.ASCII)
 
 
@@ -68,6 +70,20 @@ def checked_retention(retention: Duration | None) -> float | None:
     if retention is None or retention == "never":
         return None if retention is None else math.inf
     return seconds(retention, "The retention of a flow")
+
+
+def checked_cache(step: str, cache: Duration | None) -> float | None:
+    """Seconds, or None where nothing is kept."""
+    if isinstance(cache, bool):
+        message = f"The cache= of step {step!r} is {cache!r}, which says not for how long."
+        raise DefinitionError(message, hint="Give the time for which a result counts, cache='1h', or leave it out.")
+    if cache is None:
+        return None
+    found = seconds(cache, f"The cache of step {step!r}")
+    if found < MIN_CACHE_S:
+        message = f"The cache of step {step!r} is {cache!r}, too short for anything."
+        raise DefinitionError(message, hint="Give the time for which a result counts, cache='1h', or leave it out.")
+    return found
 
 
 def checked_stall(stall_after: Duration) -> float:

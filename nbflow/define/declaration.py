@@ -12,6 +12,7 @@ from typing import Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
 from nbflow.define import registry
 from nbflow.define.awaits import answer_type, checked_hold
 from nbflow.define.checked import (
+    checked_cache,
     checked_concurrency,
     checked_emits,
     checked_isolation,
@@ -53,6 +54,7 @@ class EntryKeywords(TypedDict, total=False):
     hold: Await | None
     hold_emits: Await | None
     isolation: Isolation | None
+    cache: Duration | None
 
 
 class StepKeywords(EntryKeywords, total=False):
@@ -81,6 +83,7 @@ class StepDeclaration:
     hold: Await | None = None
     hold_emits: Await | None = None
     isolation: Isolation | None = None
+    cache_s: float | None = None
     cell: CellId | None = None
 
     @property
@@ -173,6 +176,7 @@ def _declare(
         hold=checked_hold(called, "hold", keywords.get("hold"), retry),
         hold_emits=checked_hold(called, "hold_emits", keywords.get("hold_emits"), retry),
         isolation=checked_isolation(called, keywords.get("isolation")),
+        cache_s=checked_cache(called, keywords.get("cache")),
         cell=registry.here(),
     )
 

@@ -115,15 +115,17 @@ class _Wiring:
         return found
 
 
-def compile_plan(flow: FlowSpec) -> Plan:
-    """The plan table of a flow. The same flow gives the same digest in every process."""
+def compile_plan(flow: FlowSpec, code_names: Mapping[str, str] | None = None) -> Plan:
+    """The plan table of a flow. The same flow gives the same digest in every process. `code_names` are those under which
+    the ends of steps with `cache=` are kept (`caching.py`); without one, none are."""
+    names = code_names or {}
     wiring = _Wiring(flow)
     watched = wiring.watched()
     table: dict[str, Any] = {
         "entries": [step.name for step in flow.steps if step.is_entry],
         "steps": [step.name for step in flow.steps],
         "leaves": [flow.result] if flow.result else leaves(flow),
-        "limits": _limits(flow),
+        "limits": _limits(flow) | ({"cached": 1} if names else {}),
         "closed": sorted(topic for topic in wiring.subscribers if not wiring.emitters.get(topic)),
         "cycles": sorted(set(wiring.cycle_of.values())),
     }
@@ -133,8 +135,10 @@ def compile_plan(flow: FlowSpec) -> Plan:
     table["kept"] = _kept(flow, topics)
     for position, step in enumerate(flow.steps):
         limits = limits_of(flow, step)
-        lim = {"lim": limits} if limits else {}
-        table[f"step:{step.name}"] = lim | _step(wiring, step, position, watched, topics)
+        more: dict[str, Any] = {"lim": limits} if limits else {}
+        if step.name in names and step.cache_s is not None:
+            more["cache"] = [names[step.name], max(1, round(step.cache_s * 1000))]
+        table[f"step:{step.name}"] = more | _step(wiring, step, position, watched, topics)
         table[f"from:{step.name}"] = list(dict.fromkeys(wiring.before(step)))
     for i in sorted(set(wiring.cycle_of.values())):
         members = [name for name, number in wiring.cycle_of.items() if number == i]

@@ -196,6 +196,7 @@ def _step_spec(step: StepDeclaration, mapped: set[str], queue: str) -> StepSpec:
         hold=step.hold,
         hold_emits=step.hold_emits,
         isolation=step.isolation,
+        cache_s=step.cache_s,
     )
 
 

@@ -14,10 +14,11 @@ from nbflow.define.plan import Plan, digest_of_table
 from nbflow.engine.earlier import StoredRun
 from nbflow.engine.launch import Order
 from nbflow.engine.options import Options
-from nbflow.engine.reuse import EarlierRun, KeyFunctions, Outcome, Rewriter, artifacts_of
+from nbflow.engine.reuse import EarlierRun, KeyFunctions, Outcome, Rewriter
 from nbflow.engine.staged import Past
 from nbflow.errors import CommandRefused, NotEnded, SignatureMismatch, UnknownRun
 from nbflow.model.along import Along
+from nbflow.model.artifacts import artifacts_of
 from nbflow.model.codec import Codec
 from nbflow.model.definition import FlowSpec
 from nbflow.model.encoder import to_json
@@ -222,7 +223,8 @@ def take(
 def order_of(origin: Origin, code: Code, trigger: str = "", *, changed: bool = False) -> Order:
     """What is to be launched; `trigger` is what started the earlier run."""
     taken = take(origin, code.spec, code.order.bundle.fingerprints, code.codec, code.keys, changed=changed)
-    return replace(code.order, trigger=trigger, past=_past_of(origin, taken, code.codec, code.order.text))
+    past = _past_of(origin, taken, code.codec, code.order.text)
+    return replace(code.order, trigger=trigger, past=past, is_anew=origin.how == "restart")
 
 
 def _past_of(origin: Origin, taken: Taken, codec: Codec, text: str) -> Past:

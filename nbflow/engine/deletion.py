@@ -16,8 +16,9 @@ from nbflow.store.connect import Store, translated
 from nbflow.store.dust import find_strays, sweep
 from nbflow.store.index import Index, RunRow
 
-__all__ = ["ENDED", "delete", "prunable", "prune", "remove_rest", "sweep_all", "with_retention"]
+__all__ = ["ENDED", "delete", "forget_kept", "prunable", "prune", "remove_rest", "sweep_all", "with_retention"]
 
+MANY = 500
 ENDED = ("completed", "failed", "canceled")
 
 
@@ -71,6 +72,17 @@ def prune(store: Store, artifacts: StoredArtifacts, found: Iterable[RunRow]) -> 
     with translated(store.url):
         find_strays(artifacts, client.execute_command, store.keys)
     sweep_all(store, artifacts)
+
+
+def forget_kept(store: Store) -> int:
+    """Let go of what steps with `cache=` keep for other runs; how many ends that were."""
+    text: Any = store.text
+    done, key = 0, store.keys.cached()
+    with translated(store.url):
+        while some := text.zrangebyscore(key, "(0", "+inf", start=0, num=MANY):
+            done += text.zadd(key, dict.fromkeys(some, 0), xx=True, ch=True)
+    remove_rest(store)
+    return done
 
 
 def with_retention(spec: FlowSpec, usual: str) -> FlowSpec:

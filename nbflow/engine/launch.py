@@ -65,6 +65,8 @@ class Order:
     """The flows that its steps may start, as they are now."""
     parcels: tuple[Order, ...] = ()
     """Their code, where it is at hand."""
+    is_anew: bool = False
+    """Nothing that other runs kept is taken over (`cache=` of steps)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,7 @@ class Launcher:
         """Further fields of the run's hash, in pairs."""
         fields: tuple[Any, ...] = ("version", order.version) if order.version else ()
         fields += order.past.fields() if order.past else ()
+        fields += ("anew", 1) if order.is_anew else ()
         if order.along:
             digest = order.along.digest
             signature = self._signer.sign(*along_signature_parts(run, digest))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbflow.define.asked import shown
 from nbflow.define.checked import checked_delay, checked_priority, checked_queue, delay_s
-from nbflow.errors import CommandRefused
+from nbflow.errors import CommandRefused, DefinitionError
 
 if TYPE_CHECKING:
     from nbflow.model.policy import Duration
@@ -19,13 +19,14 @@ __all__ = ["Options", "asked_options", "refuse_late_start"]
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a run is started, beside its input. `queue` and `priority` are where and how all its steps wait, instead of
-    their own; `delay` is a duration, or the moment at which it starts."""
+    their own; `delay` is a duration, or the moment at which it starts. Without `cache` nothing is taken over from other runs."""
 
     key: str = ""
     tags: tuple[str, ...] = ()
     queue: str = ""
     priority: int | None = None
     delay: Duration | datetime | None = None
+    cache: bool = True
 
     def __post_init__(self) -> None:
         if self.queue:
@@ -33,6 +34,8 @@ class Options:
         if self.priority is not None:
             checked_priority("The priority of a run", self.priority)
         checked_delay(self.delay)
+        if not isinstance(self.cache, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DefinitionError(f"cache={self.cache!r} is not possible for a run.", hint="Give True or False.")
 
 
 def asked_options(options: Any) -> Options:

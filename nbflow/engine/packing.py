@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nbflow.define import registry
 from nbflow.define.bundle import Bundle, make_bundle
+from nbflow.define.caching import code_names
 from nbflow.define.checked import checked_delay
 from nbflow.define.flow import FlowDefinition
 from nbflow.define.lint import check_startable
@@ -80,10 +81,12 @@ def _packed(flow: FlowDefinition, options: Options, signer: Signer, project: Pat
     refuse_late_start(flow.name, spec.deadline_s, options)
     specs = {step.name: step for step in spec.steps}
     codes = {step.name: (specs[step.name], step.function, step.key) for step in flow.steps()}
+    bundle = make_bundle(flow.name, codes, signer=signer, project=project)
+    keys = {step.name: step.key for step in flow.steps()}
     return Order(
         flow.name,
-        compile_plan(spec),
-        make_bundle(flow.name, codes, signer=signer, project=project),
+        compile_plan(spec, code_names(spec, bundle.fingerprints, keys, Project(project))),
+        bundle,
         {},
         picture_of(spec).to_json(),
         options.key,
@@ -91,6 +94,7 @@ def _packed(flow: FlowDefinition, options: Options, signer: Signer, project: Pat
         options.queue,
         options.priority,
         checked_delay(options.delay),
+        is_anew=not options.cache,
     )
 
 

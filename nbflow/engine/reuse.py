@@ -7,7 +7,6 @@ result spread over tasks, names for elements) is made of them. What cannot be ma
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -15,18 +14,15 @@ from typing import Any, Protocol, cast
 from nbflow.define.numbering import Numbers
 from nbflow.define.plan import Route, routes
 from nbflow.errors import ArtifactMissing, NbflowError
-from nbflow.model.artifacts import Blob
 from nbflow.model.codec import Codec
 from nbflow.model.definition import FlowSpec, StepSpec, spread_topic, step_topic
 from nbflow.model.encoder import to_json
 from nbflow.model.history import Call, End
 from nbflow.model.receipt import Keeps, receipt
 
-__all__ = ["EarlierRun", "KeyFunctions", "Outcome", "Rewriter", "artifacts_of"]
+__all__ = ["EarlierRun", "KeyFunctions", "Outcome", "Rewriter"]
 
 KeyFunctions = Mapping[str, Callable[[Any], Any] | None]
-
-_REFERENCE = re.compile(r'"\$ref":"([0-9a-f]{32})","kind":"(\w+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,16 +169,3 @@ def _calls_for(step: StepSpec, end: End) -> list[Call]:
     if emits_result:
         return [Call(step.emits[0], end.value)]
     return [call for call in end.calls if call.topic in step.emits]
-
-
-def artifacts_of(texts: Iterable[str], get: Callable[[str], Blob]) -> set[str]:
-    """The digests of all artifacts that payloads refer to, also of those that only an artifact of kind "json" names."""
-    found: set[str] = set()
-    front = [pair for text in texts for pair in _REFERENCE.findall(text)]
-    while front:
-        digest, kind = front.pop()
-        if digest not in found:
-            found.add(digest)
-            if kind == "json":
-                front += _REFERENCE.findall(bytes(get(digest)).decode("utf-8", "replace"))
-    return found

@@ -206,6 +206,7 @@ class Versions:
             options.priority,
             checked_delay(options.delay),
             version.number,
+            is_anew=not options.cache,
         )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ __all__ = [
     "Refused",
     "StagedArtifacts",
     "Unopened",
+    "artifacts_of",
     "digest_of",
     "references",
 ]
@@ -28,6 +29,7 @@ Blob = bytes | bytearray | memoryview
 
 # Within a string the quotes would be escaped, and a user's key that begins with $ is not written as a key.
 _REFERENCE = re.compile(r'"\$ref":"([0-9a-f]{32})"')
+_OF_KIND = re.compile(r'"\$ref":"([0-9a-f]{32})","kind":"(\w+)"')
 
 
 class ArtifactStore(Protocol):
@@ -130,3 +132,16 @@ def digest_of(blob: Blob) -> str:
 def references(text: str) -> set[str]:
     """The digests that a payload's text refers to. Those inside an artifact of kind "json" are in that one's text."""
     return set(_REFERENCE.findall(text))
+
+
+def artifacts_of(texts: Iterable[str], get: Callable[[str], Blob]) -> set[str]:
+    """The digests of all artifacts that payloads refer to, also of those that only an artifact of kind "json" names."""
+    found: set[str] = set()
+    front = [pair for text in texts for pair in _OF_KIND.findall(text)]
+    while front:
+        digest, kind = front.pop()
+        if digest not in found:
+            found.add(digest)
+            if kind == "json":
+                front += _OF_KIND.findall(bytes(get(digest)).decode("utf-8", "replace"))
+    return found

@@ -77,6 +77,7 @@ class StepSpec:
     hold: Await | None = None
     hold_emits: Await | None = None
     isolation: Isolation | None = None
+    cache_s: float | None = None
 
     @property
     def announces(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ it does not know changes nothing but the count and the last id, and one that com
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from nbflow.model.events import ENDS, Event, id_key
 from nbflow.model.waiting import waits_for
@@ -52,6 +52,9 @@ class TaskView:
     """What it waits for, and `since_ms`; empty when it waits for nothing."""
     answered: dict[str, Any] = field(default_factory=dict[str, Any])
     """What ended its last wait: the data of `await.resolved` or `await.timeout`."""
+    taken: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Whose end it took over: `how` (`reused`, of a run that this one goes on from, or `cached`) and `run`. Empty if it was
+    executed."""
 
     @property
     def last(self) -> AttemptView | None:
@@ -194,6 +197,10 @@ def _completed(view: View, event: Event, ms: int) -> None:
     task = _task(view, event)
     _ended(task, event, ms, "completed")
     task.has_result, task.result = True, event.data.get("result")
+    for how in ("reused", "cached"):
+        told: Any = event.data.get(how)
+        if isinstance(told, dict):
+            task.taken = {"how": how, "run": str(cast("dict[str, Any]", told).get("run", ""))}
     _move(view, task, "completed")
 
 

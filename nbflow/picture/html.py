@@ -155,7 +155,7 @@ def _row(name: str, tally: Tally, now_ms: int | None) -> str:
     error = _first_line(tally.error)
     style = f"{_toned('failed')}; padding: 1px 6px; border-radius: 4px"
     skipped = _first_line(_WHY_SKIPPED.get(tally.skipped, tally.skipped))
-    note = f'<code style="{style}">{quoted(error)}</code>' if error else quoted(skipped)
+    note = f'<code style="{style}">{quoted(error)}</code>' if error else quoted(skipped or tally.taken_over)
     cells = (
         (quoted(name), _CELL),
         (_status(tally.status), _CELL),

@@ -163,7 +163,7 @@ def _done(tally: Tally, room: float, now_ms: int | None) -> list[str]:
     """The status word, and how long, if there is room; or what it waits for."""
     if tally.status == "awaiting" and tally.waits_for:
         return [fit(f"awaiting {tally.waits_for}", 11, room)]
-    time = duration(tally.duration_ms(now_ms))
+    time = duration(tally.duration_ms(now_ms)) or tally.taken_over
     return [tally.status, time] if time and width_of(f"{tally.status} · {time}", 11) <= room else [tally.status]
 
 
@@ -216,6 +216,7 @@ def _told(node: PictureNode, tally: Tally | None, findings: Sequence[FindingLike
     if tally is not None:
         words += [tally.status, f"{tally.completed} of {tally.total} tasks completed" if tally.total > 1 else ""]
         words += [f"{tally.attempts} attempts" if tally.attempts > 1 else "", duration(tally.duration_ms(now_ms))]
+        words.append(tally.taken_over)
         words += [f"waits for {tally.waits_for}" if tally.waits_for else "", tally.skipped, tally.error[:300]]
     words += [f"queue {node.queue}" if node.queue else "", node.doc, *(finding.message for finding in findings)]
     return ", ".join(word for word in words if word)

@@ -29,7 +29,16 @@ class Tally:
     error: str = ""
     skipped: str = ""
     waits_for: str = ""
+    taken: int = 0
+    """How many took over the end of an earlier one."""
     statuses: list[str] = field(default_factory=list[str])
+
+    @property
+    def taken_over(self) -> str:
+        """How many of its tasks were not executed, in words; empty if all were."""
+        if not self.taken:
+            return ""
+        return "taken over" if self.taken == self.total else f"{self.taken} of {self.total} taken over"
 
     def duration_ms(self, now_ms: int | None = None) -> int | None:
         """From the first start to the last end; up to now while it goes on, or `None` where now is not told."""
@@ -80,6 +89,7 @@ def _of_step(step: StepView) -> Tally:
 def _add(tally: Tally, task: TaskView) -> None:
     tally.statuses.append(task.status)
     tally.waits_for = tally.waits_for or task.waits_for
+    tally.taken += bool(task.taken)
     if not task.attempts:
         return
     tally.attempts = max(tally.attempts, task.attempts[-1].attempt)

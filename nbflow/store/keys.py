@@ -77,12 +77,19 @@ class Keys:
         return f"{self.namespace}:gone:{run}"
 
     def owners(self) -> str:
-        """How many runs own a plan, a bundle or an artifact."""
+        """How many own a plan, a bundle or an artifact: runs, versions, ends that are kept."""
         return f"{self.namespace}:owners"
 
     def retire(self) -> str:
         """Ended runs by the time at which they go."""
         return f"{self.namespace}:retire"
+
+    def cached(self) -> str:
+        """What is kept of ends of tasks for other runs, by the time at which it goes."""
+        return f"{self.namespace}:cached"
+
+    def kept_end(self, digest: str) -> str:
+        return f"{self.namespace}:cache:{digest}"
 
     def place(self) -> str:
         """The name of this namespace's folder in an artifact store."""

@@ -25,7 +25,7 @@ _OF_A_RUN = ("flow", "log", "run", "state", "keys", "open", "owned")
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """`what`: runs | code | artifacts | files | server. `is_estimate`: the bytes come from a sample."""
+    """`what`: runs | code | artifacts | cache | files | server. `is_estimate`: the bytes come from a sample."""
 
     what: str
     name: str
@@ -41,6 +41,8 @@ def usage(store: Store, artifacts: StoredArtifacts) -> list[UsageRow]:
         runs = [_of_flow(store, name) for name in sorted(_members(store, store.keys.flows()))]
         rows = [*sorted(runs, key=lambda row: -row.bytes), *_counted(store)]
         info: Any = client.info("memory")
+    kept = _kept(store)
+    rows += [kept] if kept.count else []
     rows.append(UsageRow("server", "memory in use", 1, int(info["used_memory"])))
     beside = artifacts.size_of_place()
     return rows if beside is None else [*rows, UsageRow("files", "artifacts beside the server", *beside)]
@@ -69,6 +71,15 @@ def _of_run(store: Store, run: str) -> int:
     own = _memory(store, [f"{space}:{kind}:{run}" for kind in _OF_A_RUN])
     of_topics = _memory(store, [f"{space}:{kind}:{run}:{topic}" for topic in measured for kind in ("emits", "order")])
     return own + round(of_topics * len(topics) / max(1, len(measured)))
+
+
+def _kept(store: Store) -> UsageRow:
+    """Ends of tasks that are kept for other runs."""
+    text: Any = store.text
+    with translated(store.url):
+        count, some = int(text.zcard(store.keys.cached())), list(text.zrandmember(store.keys.cached(), SAMPLE))
+        size = _memory(store, [store.keys.kept_end(digest) for digest in some])
+    return UsageRow("cache", "kept results", count, round(size * count / max(1, len(some))), count > len(some))
 
 
 def _memory(store: Store, keys: list[str]) -> int:

@@ -10,10 +10,12 @@ from functools import cached_property
 from typing import Any
 
 from nbflow.define.bundle import Bundle, make_bundle
+from nbflow.define.caching import code_names
 from nbflow.define.flow import FlowDefinition
 from nbflow.define.limits import limits_of
 from nbflow.define.lint import check_startable
 from nbflow.define.plan import compile_plan, routes
+from nbflow.define.sources import Project
 from nbflow.define.world import World, undisturbed
 from nbflow.engine.launch import who
 from nbflow.local.project import find_project
@@ -80,15 +82,18 @@ class Code:
     def __init__(self, flow: FlowDefinition, replaced: Mapping[str, Function], artifacts: MemoryArtifacts) -> None:
         check_startable(flow)
         self.spec = flow.spec()
-        self.graph, self.routes, self.plan = Graph(self.spec), routes(self.spec), compile_plan(self.spec)
+        self.graph, self.routes = Graph(self.spec), routes(self.spec)
         self._signer, self._artifacts = Signer(_SECRET), artifacts
         specs = self.graph.specs
         steps = {
             step.name: (specs[step.name], replaced.get(step.name, step.function), step.key) for step in flow.steps()
         }
         root = settings().project or find_project().root
+        keys = {step.name: step.key for step in flow.steps()}
         with undisturbed():
             self.bundle = make_bundle(flow.name, steps, signer=self._signer, project=root)
+            names = code_names(self.spec, self.bundle.fingerprints, keys, Project(root))
+        self.plan = compile_plan(self.spec, names)
         self.codec = Codec(types=self.bundle.types, signer=self._signer, artifacts=self._artifacts, open_pickles=True)
         self.reads = _Reads(self.bundle)
         self.executor = _Executor(self.reads, self._signer, self._artifacts)

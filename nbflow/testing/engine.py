@@ -207,6 +207,8 @@ class Engine(Executions):
         assert ending is not None
         outcome = "completed" if ending.outcome == "joined" else ending.outcome
         self.tell(f"step.{outcome}", execution, data)
+        if outcome == "completed":
+            self._takeover.keep(task, self._code.step_entry, self.kept, data, ending.emits)
         before = execution.emitted if outcome == "completed" else []
         for topic, mode, text, pairs in (*before, *groups(ending.emits)):
             self._emit(execution, topic, mode, text, pairs)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from nbflow.errors import InternalError
 from nbflow.testing.by_hand import Act
+from nbflow.testing.cache import Cache, KeptEnds
 from nbflow.testing.chance import Chance, Crash
 from nbflow.testing.clock import Clock
 from nbflow.testing.code import Code, Execution, Order
@@ -41,8 +42,16 @@ class Family:
     """All runs of one trial's run. `codes` are those of the flows that may be started, by name."""
 
     def __init__(
-        self, codes: Mapping[str, Code], chance: Chance, clock: Clock, *, answers: Answers, crash: Callable[[], Crash]
+        self,
+        codes: Mapping[str, Code],
+        chance: Chance,
+        clock: Clock,
+        *,
+        answers: Answers,
+        crash: Callable[[], Crash],
+        ends: KeptEnds,
     ) -> None:
+        self._ends = ends
         self._codes, self._chance, self._clock, self._answers, self._crash = codes, chance, clock, answers, crash
         self._output = Output()
         self._starts: list[tuple[str, dict[str, str], Engine, Execution | None]] = []
@@ -131,7 +140,8 @@ class Family:
         for run, fields, parent, awaiter in starts:
             code = self._codes[fields["flow"]]
             order = Order(run, fields["input"], fields["inputdigest"], fields["sig"])
-            member = self._member(code, order, self._crash(), Takeover(), parent.run)
+            takeover = Takeover(cache=Cache(run, self._ends, lambda: self._clock.now_ms))
+            member = self._member(code, order, self._crash(), takeover, parent.run)
             member.awaiter = awaiter
             member.engine.activate()
             member.engine.launch(json.loads(fields["start"]))

@@ -38,6 +38,7 @@ from nbflow.model.triggered import Triggered, triggered_of
 from nbflow.model.triggers import Firing, Trigger
 from nbflow.settings import settings
 from nbflow.testing.by_hand import STATES, Act
+from nbflow.testing.cache import Cache, KeptEnds
 from nbflow.testing.chance import Chance, Crash
 from nbflow.testing.clock import BEGINNING, Clock
 from nbflow.testing.code import Code, Order
@@ -94,6 +95,7 @@ class Trial:
         self._answers = Answers()
         self._acts: dict[str, list[Act]] = {}
         self._artifacts = MemoryArtifacts()
+        self._ends = KeptEnds()
         self._made: Code | None = None
         self._others: dict[str, Code] = {}
 
@@ -196,10 +198,10 @@ class Trial:
         otherwise than with 0: with another status, or another result."""
         checked_count("The number of interleavings", number)
         given, run_id = self._flow.bind_input(args, values), _run_id(self._flow.name, 0)
-        run = self._run(0, run_id, given)
+        run = self._run(0, run_id, given, ends=KeptEnds())
         expected = self._outcome(run)
         for seed in range(1, number):
-            run = self._run(seed, run_id, given)
+            run = self._run(seed, run_id, given, ends=KeptEnds())
             found = self._outcome(run)
             if found != expected:
                 raise AssertionError(
@@ -227,17 +229,26 @@ class Trial:
         }
         code.bring(self._others.values())
 
-    def _run(self, seed: int | random.Random | None, run_id: str, given: dict[str, Any], trigger: str = "") -> Run:
-        code = self._code
+    def _run(
+        self,
+        seed: int | random.Random | None,
+        run_id: str,
+        given: dict[str, Any],
+        trigger: str = "",
+        ends: KeptEnds | None = None,
+    ) -> Run:
+        code, clock = self._code, Clock(self._start)
         order = code.order(run_id, self._flow.validate_input(given), trigger)
-        return self._do(code, order, seed, Clock(self._start), Takeover())
+        cache = Cache(run_id, ends or self._ends, lambda: clock.now_ms)
+        return self._do(code, order, seed, clock, Takeover(cache=cache))
 
     def _do(self, code: Code, order: Order, seed: int | random.Random | None, clock: Clock, takeover: Takeover) -> Run:
         chance = Chance(seed, self._workers)
         crash = _Planned(self._plan, self._crashes, chance.draw)
         others = partial(_Planned, {}, self._crashes, chance.draw)
         codes = {**self._others, self._flow.name: code}
-        family = Family(codes, chance, clock, answers=self._answers, crash=others)
+        ends = takeover.cache.kept_ends if takeover.cache is not None else KeptEnds()
+        family = Family(codes, chance, clock, answers=self._answers, crash=others, ends=ends)
         act = partial(family.run, code, order, takeover, crash, self._acts)
         with given(self._secrets):
             if self._needs_a_thread():
@@ -285,12 +296,13 @@ class Trial:
         self._bring(code)
         keys = {step.name: step.key for step in self._flow.steps()}
         taken = take(origin, code.spec, code.bundle.fingerprints, code.codec, keys, changed=changed)
-        takeover = Takeover(taken.outcomes, taken.state, taken.told, taken.line)
         run_id = hashlib.sha256(f"{record.run_id}:{how}:{at}".encode()).hexdigest()[:32]
-        trigger = told.view.start.get("trigger")
+        clock, trigger = record.clock.later(), told.view.start.get("trigger")
+        cache = Cache(run_id, self._ends, lambda: clock.now_ms, is_anew=how == "restart")
+        takeover = Takeover(taken.outcomes, taken.state, taken.told, taken.line, cache)
         given = self._flow.validate_input(code.codec.decode_value(told.view.input))
         order = code.order(run_id, given, triggered_of(trigger).text if trigger else "")
-        return self._do(code, order, seed, record.clock.later(), takeover)
+        return self._do(code, order, seed, clock, takeover)
 
     def _outcome(self, run: Run) -> tuple[str, str]:
         return run.status, self._code.codec.encode(run.result) if run.status == "completed" else ""

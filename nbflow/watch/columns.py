@@ -37,6 +37,8 @@ TABLES: dict[str, dict[str, str]] = {
         "duration_s": NUMBER,
         "error": TEXT,
         "waits_for": TEXT,
+        "taken": TEXT,
+        "taken_from": TEXT,
     },
     "attempts": {
         "task": TEXT,

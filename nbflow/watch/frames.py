@@ -258,7 +258,7 @@ def _task_row(task: TaskView) -> Row:
     index, last = index_for_people(task.index), task.last
     head = task.task, task.step, index, task.key or None, task.status
     if last is None:
-        return *head, *[None] * 8
+        return *head, *[None] * 10
     times = last.queued_ms, last.started_ms, last.ended_ms
     return (
         *head,
@@ -268,6 +268,8 @@ def _task_row(task: TaskView) -> Row:
         _seconds(last.started_ms, last.ended_ms),
         last.error or None,
         task.waits_for or None,
+        task.taken.get("how"),
+        task.taken.get("run"),
     )
 
 

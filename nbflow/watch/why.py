@@ -69,7 +69,7 @@ def _of_task(view: View, task: TaskView, obstacles: Obstacles | None) -> Obstacl
         return Obstacle("ended", f"the run is {view.status}{_because(view)}")
     match task.status:
         case "completed":
-            return Obstacle("completed", "it completed")
+            return Obstacle("completed", f"it completed{_taken(task)}")
         case "failed":
             return Obstacle("failed", f"it failed: {last.error if last else 'it says not why'}")
         case "canceled":
@@ -142,6 +142,13 @@ def _waits(view: View, picture: FlowPicture, edges: Sequence[PictureEdge]) -> Ob
             "waiting", f"it waits for what {sources} may still lead to; all of their tasks so far have ended"
         )
     return Obstacle("starting", "it is about to be queued")
+
+
+def _taken(task: TaskView) -> str:
+    if not task.taken:
+        return ""
+    run, how = str(task.taken["run"])[:8], "kept by its cache=" if task.taken["how"] == "cached" else "gone on from"
+    return f": its result is that of the run {run}, {how}, and nothing was executed"
 
 
 def _because(view: View) -> str:

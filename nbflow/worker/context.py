@@ -109,10 +109,14 @@ class Context:
     starts: list[Start] = field(default_factory=list[Start])
     resolved: Any = None
     """What ended the step's `hold=`: the answer, the payload of the event; None if it was a time or a timeout."""
+    looked: set[str] = field(default_factory=set[str])
+    """What the step looked at here that another run has otherwise: `run_id`, `state`, … It decides whether the end of the
+    attempt may be kept for other runs (`cache=`)."""
     _progress_at: float = 0.0
 
     @property
     def run_id(self) -> str:
+        self.looked.add("run_id")
         return self.facts.run_id
 
     @property
@@ -126,32 +130,38 @@ class Context:
     @property
     def index(self) -> int | Index | None:
         """None, an int on the first level of a map, a tuple below it."""
+        self.looked.add("index")
         return index_for_people(self.facts.index)
 
     @property
     def key(self) -> str | None:
         """What the step's `key=` made of the element."""
+        self.looked.add("key")
         return self.facts.key
 
     @property
     def attempt(self) -> int:
         """Counted from 1. An attempt whose worker died is executed again and stays the same attempt."""
+        self.looked.add("attempt")
         return self.facts.attempt
 
     @property
     def idempotency_key(self) -> str:
         """The same for all attempts of a task, also when the run is resumed: hand it to services that must not act twice."""
+        self.looked.add("idempotency_key")
         return f"{self.port.line()}:{self.facts.step}:{self.facts.index}"
 
     @property
     def input(self) -> Any:
         """The run's input, as a dict by parameter."""
+        self.looked.add("input")
         return self.port.read_input()
 
     @property
     def trigger(self) -> Triggered | None:
         """What started the run, or the one that it goes on from: a schedule, with its `scheduled_at`, or a trigger. None if
         somebody did so with `flow.start`."""
+        self.looked.add("trigger")
         return read_triggered(self.port.read_trigger())
 
     @property
@@ -160,6 +170,7 @@ class Context:
 
     @property
     def state(self) -> State:
+        self.looked.add("state")
         return State(self.port)
 
     @property

@@ -9,6 +9,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from nbflow.model.definition import StepSpec, failed_topic, spread_topic, step_t
 from nbflow.model.ids import index_for_people
 from nbflow.model.policy import RetryLater
 from nbflow.worker.context import Emission, StepTimeout, UndeclaredEmit
+from nbflow.worker.keeping import kept
 from nbflow.worker.started import Start, Started
 from nbflow.worker.task import Ending, Job
 
@@ -50,13 +52,24 @@ class Attempt:
     codec: Codec
     keys: Keys
 
-    def completed(self, value: Any, calls: list[Emission], starts: list[Start], took_s: float) -> Ending:
-        """The ending of an attempt whose body returned. Raises what makes the attempt fail after all."""
+    def completed(
+        self,
+        value: Any,
+        calls: list[Emission],
+        starts: list[Start],
+        took_s: float,
+        looked: AbstractSet[str] | None = None,
+    ) -> Ending:
+        """The ending of an attempt whose body returned, and what that looked at (None: nobody knows). Raises what makes the
+        attempt fail after all."""
         awaited = _awaited(self.step, value, starts)
         if awaited is not None:
             return self._awaiting(awaited, calls, starts)
         ending = Ending("completed", "", [part for start in starts for part in start.group])
-        return self._ended(ending, value.id if isinstance(value, Started) else value, calls, took_s)
+        ended = self._ended(ending, value.id if isinstance(value, Started) else value, calls, took_s)
+        if self.step.cache_s is not None and looked is not None:
+            return kept(ended, {*looked, "start_flow"} if starts else looked, self.step, self.codec)
+        return ended
 
     def joined(self, value: Any, has_emitted: bool, took_s: float) -> Ending:
         """The ending of one that awaited a run with this result. What it emitted before lies where it waited."""

@@ -107,7 +107,8 @@ class Executor:
                 return attempt.joined(*result_of(job, self._fetch.events, code.codec), time.perf_counter() - start)
             args, kwargs = self._bind(code, job, step, received, context)
             value = self._call(code.flow.steps[step.name].function, args, kwargs, context, guard)
-            return attempt.completed(value, context.emissions, context.starts, time.perf_counter() - start)
+            took_s = time.perf_counter() - start
+            return attempt.completed(value, context.emissions, context.starts, took_s, looked=context.looked)
         except BaseException as error:  # noqa: BLE001 - whatever a step raises is how its attempt ended
             guard.leave()
             took = time.perf_counter() - start

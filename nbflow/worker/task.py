@@ -61,7 +61,8 @@ class Ending:
 
     A group of `emits` is topic, mode, text, n, then n times index and payload; mode is `one` or `many` (an `emit` event
     is written), `silent` (the end of the step says it), `key` (names for the elements of the step that stands for the
-    topic), or `start`: the topic is a run, and the pairs are fields of it. Starts come first.
+    topic), or `start`: the topic is a run, and the pairs are fields of it. Starts come first. The very first may be `keep`: the
+    end may be kept for other runs, with these artifacts (`keeping.py`).
     """
 
     outcome: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ from nbflow.errors import FlowShapeError
 from nbflow.model.definition import FlowSpec, Form, StepSpec, Term, failed_topic, spread_topic, step_topic
 from tests.property.closing_model import Call, Task
 
-__all__ = ["Deed", "Deeds", "flows"]
+__all__ = ["Deed", "Deeds", "cached", "flows"]
 
 TOPICS = [f"t{i}" for i in range(5)]
 FORMS = [
@@ -66,6 +66,13 @@ def flows(draw: st.DrawFn, most: int = 9) -> FlowSpec:
         mapped = any(term.form is Form.EACH for term in terms)
         sketch.add(StepSpec(f"s{i}", terms, _emits(draw, sketch), has_key=mapped and draw(st.booleans())))
     return FlowSpec("random", tuple(sketch.steps))
+
+
+@st.composite
+def cached(draw: st.DrawFn, flow: FlowSpec) -> FlowSpec:
+    """The flow with `cache=` on some of its steps."""
+    times = [None, 60.0, 7200.0, 7200.0]
+    return replace(flow, steps=tuple(replace(step, cache_s=draw(st.sampled_from(times))) for step in flow.steps))
 
 
 def _emits(draw: st.DrawFn, sketch: _Sketch) -> tuple[str, ...]:

@@ -49,7 +49,8 @@ class StandIn:
         if deed.fails:
             return attempt.failed(ValueError(task.task), 0.001, None)
         calls = [Emission(call.topic, list(call.values), many=call.many) for call in deed.calls]
-        return attempt.completed(deed.returns, calls, [], 0.001)
+        looked = {"key"} if attempt.step.has_key else set[str]()
+        return attempt.completed(deed.returns, calls, [], 0.001, looked=looked)
 
     def settle(self, task: Claimed, deed: Deed) -> None:
         self.end(task, self.ending(task, deed))

@@ -6,122 +6,29 @@ More examples: `--hypothesis-profile=proof`, or `NBFLOW_TEST_EXAMPLES=5000`.
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbflow.define.plan import Plan, compile_plan
+from nbflow.define.plan import compile_plan
 from nbflow.engine.earlier import StoredRun
 from nbflow.engine.reuse import EarlierRun, Outcome, Rewriter
 from nbflow.engine.staged import Past, stage
 from nbflow.model.codec import Codec
 from nbflow.model.definition import FlowSpec, Form, StepSpec, Term, spread_topic, step_topic
 from nbflow.model.history import History, history
-from nbflow.model.ids import split_task
 from nbflow.store.connect import Store
 from nbflow.store.log import RunLog
-from nbflow.testing.decisions import Decisions, Task
-from nbflow.testing.graph import Graph
-from nbflow.testing.takeover import DecidedRun, Takeover, groups
-from nbflow.worker.task import Ending
-from tests.leaks import leaks
-from tests.machine import Claimed
+from nbflow.testing.cache import KeptEnds
 from tests.property.profiles import examples
-from tests.property.random_flows import Deed, Deeds, flows
+from tests.property.random_flows import Deeds, cached, flows
 from tests.property.sliced import sliced
-from tests.property.stand_in_worker import StandIn, key_of
+from tests.property.stand_in_worker import key_of
+from tests.property.twins import Twins
 
 pytestmark = pytest.mark.timeout(1800)  # of a proof; a usual run takes seconds
-
-
-class _Twins:
-    """One run in the scripts and in the model at once."""
-
-    def __init__(self, store: Store, flow: FlowSpec, run: str, outcomes: dict[str, Outcome]) -> None:
-        self.store, self.flow, self.run = store, flow, run
-        self.worker = StandIn(store, flow)
-        self.plan: Plan = self.worker.machine.plan
-        self.decisions = Decisions(Graph(flow))
-        self.names: dict[str, str] = {}
-        self.kept = DecidedRun(self.decisions, self.entry, "{}", self.names)
-        self.takeover = Takeover(outcomes)
-        self.held: dict[str, Claimed] = {}
-        self.executed: list[str] = []
-        self.queued: set[str] = set()
-        fields = ("reuse", str(len(outcomes))) if outcomes else ()
-        assert self.worker.machine.launch(run, fields=fields) == [b"OK", run.encode()]
-        self._ready(self.decisions.launch())
-
-    def entry(self, step: str) -> dict[str, Any] | None:
-        text = self.plan.table.get(f"step:{step}")
-        return json.loads(text) if text else None
-
-    def _ready(self, tasks: list[Task]) -> None:
-        """In the model: what is taken over ends at once, in its order, and the rest is queued."""
-        self._queue(tasks)
-        while following := self.takeover.next():
-            task, outcome = following
-            self._emit(outcome.emits)
-            self._queue(self.decisions.complete(task))
-        self._claim()
-
-    def _queue(self, tasks: list[Task]) -> None:
-        self.queued |= {str(task) for task in tasks if not self.takeover.takes(task, self.entry, self.kept)}
-
-    def _emit(self, emits: list[Any]) -> None:
-        for topic, mode, _, pairs in groups(emits):
-            if mode == "key":
-                self.names |= {f"{topic}[{index}]": name for index, name in pairs.items()}
-            else:
-                self.decisions.emit(topic, pairs)
-
-    def _claim(self) -> None:
-        """The scripts queue the same tasks as the model."""
-        new = self.worker.claim_all()
-        self.executed += [task.task for task in new]
-        self.held |= {task.task: task for task in new}
-        assert self.held.keys() == self.queued
-        assert self.queued == {str(task) for task in self.decisions.outstanding}
-
-    def end(self, name: str, deed: Deed) -> None:
-        claimed = self.held.pop(name)
-        self.queued.discard(name)
-        ended: Ending = self.worker.ending(claimed, deed)
-        self.worker.end(claimed, ended)
-        self._emit(ended.emits)
-        task = Task(*split_task(name))
-        self._ready(self.decisions.fail(task) if deed.fails else self.decisions.complete(task))
-
-    def play(self, deeds: Deeds, data: st.DataObject, *, most: int = 1000, fails: bool = True) -> None:
-        """Up to so many ends, in any order."""
-        while self.held and most:
-            name = data.draw(st.sampled_from(sorted(self.held)))
-            deed = deeds.next(Task(*split_task(name)))
-            while deed.fails and not fails:
-                deed = deeds.next(Task(*split_task(name)))
-            self.end(name, deed)
-            most -= 1
-
-    def compare_ends(self) -> None:
-        """The same end, the same steps skipped, the same emissions by index."""
-        machine, decisions = self.worker.machine, self.decisions
-        *_, end = events = machine.events(self.run)
-        assert {event.task for event in events if event.type == "step.skipped"} == decisions.skipped.keys()
-        if decisions.failed_step is None:
-            assert (end.type, end.data["leaves"]) == ("flow.completed", decisions.leaves)
-        else:
-            assert (end.type, end.data["failedStep"]) == ("flow.failed", decisions.failed_step)
-        for topic in json.loads(self.plan.table["kept"]):
-            if not topic.startswith("@"):
-                kept = self.store.text.hgetall(self.store.keys.emits(self.run, topic))
-                assert (kept or {}) == ({} if "keep" not in self._topic(topic) else decisions.topics[topic].emitted)
-        assert leaks(self.store) == []
-
-    def _topic(self, topic: str) -> dict[str, Any]:
-        return json.loads(self.plan.table[f"on:{topic}"])
 
 
 class _Line:
@@ -129,10 +36,10 @@ class _Line:
 
     def __init__(self, store: Store, flow: FlowSpec, data: st.DataObject) -> None:
         store.client.flushall()
-        self.store, self.flow, self.data = store, flow, data
+        self.store, self.flow, self.data, self.ends = store, flow, data, KeptEnds()
 
-    def first(self, *, fails: bool = True, cancels: bool = True) -> _Twins:
-        twins = _Twins(self.store, self.flow, "r1", {})
+    def first(self, *, fails: bool = True, cancels: bool = True) -> Twins:
+        twins = Twins(self.store, self.flow, "r1", {}, ends=self.ends)
         most = self.data.draw(st.sampled_from([1000, 1000, 1, 3, 6])) if cancels else 1000
         twins.play(Deeds(self.flow, self.data), self.data, most=most, fails=fails)
         if twins.held:
@@ -140,13 +47,13 @@ class _Line:
             twins.worker.machine.slice_all()
         return twins
 
-    def second(self, first: _Twins, flow: FlowSpec, forgotten: frozenset[str]) -> _Twins:
+    def second(self, first: Twins, flow: FlowSpec, forgotten: frozenset[str]) -> Twins:
         told = history("r1", RunLog(self.store).read("r1"))
         in_store = self._outcomes(StoredRun(self.store, "r1"), told, flow, forgotten)
         first.kept.text = "{}"
         assert in_store == self._outcomes(first.kept, told, flow, forgotten)
         stage(self.store, "r2", Past("r1", {}, {task: outcome.text() for task, outcome in in_store.items()}))
-        return _Twins(self.store, flow, "r2", in_store)
+        return Twins(self.store, flow, "r2", in_store, ends=self.ends)
 
     @staticmethod
     def _outcomes(earlier: EarlierRun, told: History, flow: FlowSpec, forgotten: frozenset[str]) -> dict[str, Outcome]:
@@ -167,7 +74,7 @@ def _changed(flow: FlowSpec, data: st.DataObject) -> FlowSpec:
         spread = form is Form.EACH and not at.is_mapped
         steps.append(StepSpec("extra", (Term(form, (spread_topic(at.name) if spread else step_topic(at.name),)),)))
     if how == "keys":
-        steps = [StepSpec(s.name, s.terms, s.emits, has_key=s.is_mapped and not s.has_key) for s in steps]
+        steps = [replace(s, has_key=s.is_mapped and not s.has_key) for s in steps]
     if how == "fewer" and len(steps) > 1:
         last = steps.pop()
         own = {step_topic(last.name), spread_topic(last.name), f"failed:{last.name}", *last.emits}
@@ -214,6 +121,13 @@ def test_a_run_that_completed_is_taken_over_whole(valkey_store: Store, flow: Flo
 def sliced_store(valkey_store: Store) -> Store:
     """A store whose scripts do very little at a time."""
     return sliced(valkey_store)
+
+
+@examples(60)
+@given(flows().flatmap(cached), st.data())
+def test_what_is_found_besides_is_taken_over_behind_it(valkey_store: Store, flow: FlowSpec, data: st.DataObject):
+    """Of a run that goes on from another, tasks that it has not may be kept for all runs."""
+    _check_both(valkey_store, flow, data)
 
 
 @examples(50)

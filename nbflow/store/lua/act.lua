@@ -1,5 +1,5 @@
 --! act: what a person does to one unfinished task: cancel it, have it tried again at once, or give its result
---! uses: event job closing cancel awaits reuse advance giveback answers
+--! uses: event job closing cancel awaits reuse cache advance owners giveback answers
 --! keys:
 --! args: run task attempt what data nonce *emits
 --! reply: {'OK'} | {'ENDED', status} the run is over | {'UNKNOWN'} no such run | {'GONE'} no such attempt is under way | {'QUEUED'} to be tried again: it waits for a worker already | {'HELD'} to be tried again: it was not tried yet, and waits for what its hold= says

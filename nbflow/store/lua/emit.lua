@@ -1,5 +1,5 @@
 --! emit: an event from outside of runs: kept in its topic's log while somebody may look back for it, and given to all tasks that wait for it and to the triggers of its topic
---! uses: event job closing cancel awaits reuse advance begin owners launch children giveback answers triggers
+--! uses: event job closing cancel awaits reuse cache advance begin owners launch children giveback answers triggers
 --! keys:
 --! args: topic payload nonce sig
 --! reply: {how many tasks it resolved by now, 1 if slices go on with it, how many flows there are to start}

@@ -1,5 +1,5 @@
 --! fire: an occurrence of a schedule: a run of its flow, unless its overlap says otherwise, and the next occurrence, in one
---! uses: event job closing cancel awaits reuse advance begin owners launch schedule
+--! uses: event job closing cancel awaits reuse cache advance begin owners launch schedule
 --! keys:
 --! args: schedule rev due following overlap id flow plan bundle sig input inputdigest start key tags queue priority delay by *fields
 --! reply: {'OK', id} | {'SKIPPED', run} that one goes on | {'KEY', run, same|other} it was started already | {'PAST', next} somebody else decided it | {'GONE'} | {'MISSING', what} | {'AGAIN', id} | {'FULL', percent}: nothing was written, the occurrence is due still

@@ -1,5 +1,5 @@
 --! giveback: a worker is gone: its tasks go back to their queues, its registration ends
---! uses: event job closing cancel awaits reuse advance giveback
+--! uses: event job closing cancel awaits reuse cache advance owners giveback
 --! keys:
 --! args: worker cause
 --! reply: the jobs given back

@@ -1,5 +1,5 @@
 --! launch: a run: its hash, its place in the indexes, flow.start, its entry tasks and their jobs
---! uses: event job closing cancel awaits reuse advance begin owners launch
+--! uses: event job closing cancel awaits reuse cache advance begin owners launch
 --! keys:
 --! args: id flow plan bundle sig input inputdigest start key tags queue priority delay by *fields
 --! reply: {'OK', id} | {'KEY', run, 'same'|'other'} the key is taken | {'MISSING', 'plan'|'bundle'|'past'|plan:digest|bundle:digest} upload or stage it, then say it again | {'AGAIN', id} this id is launched already | {'FULL', percent}

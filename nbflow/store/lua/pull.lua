@@ -1,5 +1,5 @@
 --! pull: a run of a flow, because a trigger fired; that flow has been started for it then, in the same breath
---! uses: event job closing cancel awaits reuse advance begin owners launch triggers
+--! uses: event job closing cancel awaits reuse cache advance begin owners launch triggers
 --! keys:
 --! args: firing trigger id flow plan bundle sig input inputdigest start key tags queue priority delay by *fields
 --! reply: {'OK', id} | {'KEY', run, same|other} an earlier one with this key did it | {'DONE'} somebody else started it, or dropped it | {'GONE'} the trigger starts this flow no more | {'MISSING', what} | {'AGAIN', id} | {'FULL', percent}: nothing was written, it is to be started still

@@ -1,5 +1,5 @@
 --! reckon: the moment of the next occurrence that a task waits for, computed by who was asked for it in the reply of tick
---! uses: event job closing cancel awaits reuse advance begin owners launch children giveback answers
+--! uses: event job closing cancel awaits reuse cache advance begin owners launch children giveback answers
 --! keys:
 --! args: job since at
 --! reply: 1 if it waits for it, 0 if it does not wait any more or knew it already

@@ -1,5 +1,5 @@
 --! resolve: ends the wait of a task, if it waits still: of two who say so, and the timeout, exactly one does
---! uses: event job closing cancel awaits reuse advance begin owners launch children giveback answers
+--! uses: event job closing cancel awaits reuse cache advance begin owners launch children giveback answers
 --! keys:
 --! args: id job position data by nonce
 --! reply: {'OK'} | {'GONE'} it waits no more | {'ENDED', status} the run is over | {'UNKNOWN'} there is no such run

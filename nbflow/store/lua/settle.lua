@@ -1,5 +1,5 @@
 --! settle: the end of an attempt, if the lease is ours: its event, its emissions and all that follows; then the next job, if one is asked for
---! uses: event job closing cancel awaits reuse advance begin owners launch children
+--! uses: event job closing cancel awaits reuse cache advance begin owners launch children
 --! keys: *queues
 --! args: worker want job lease next run task attempt queue long outcome data *emits
 --! reply: {'OK', job or false, slices 0|1, ms or nothing} as of claim | {'AGAIN', job or false, slices} settled before, taken from us or canceled; what we hold now | {'STALE', false, 0} this worker was given up
@@ -40,6 +40,7 @@ if outcome == 'retry' then
   if not ok then again = {nextAttempt = attempt + 1, delay = 0} end    -- nothing may raise here any more
   try_later(run, task, again.nextAttempt, queue, key, again.delay)
 elseif not stays then
+  if p and p.cache and outcome == 'completed' then keep_end(step, p, task, data, emits) end
   apply(task, attempt, emits)
   count_out(step, p, task, outcome == 'failed' and data or nil)
 end

@@ -1,5 +1,5 @@
 --! slice: the next at most 500 jobs that were counted but not yet made (a map) or not yet removed (a cancel), steps not yet closed, or ends not yet taken over
---! uses: event job closing cancel awaits reuse advance begin owners launch children giveback answers
+--! uses: event job closing cancel awaits reuse cache advance begin owners launch children giveback answers
 --! keys:
 --! args:
 --! reply: 1 if more is left to do, 0 if not

@@ -1,5 +1,5 @@
 --! tick: what is due: attempts and runs whose delay is over begin, waits end or time out, runs that passed their deadline end, workers whose lease ran out (their machine died) are given back; runs that cannot go on are said to be stalled, and when they can again
---! uses: event job closing cancel awaits reuse advance begin owners launch children giveback answers stalls
+--! uses: event job closing cancel awaits reuse cache advance begin owners launch children giveback answers stalls
 --! keys:
 --! args: *wants
 --! reply: {the workers given back, ms until the next is due or '', {{job, since, cron, time zone}, ...} occurrences to reckon, what is to be started: schedules as flow:name, firings as *id}

@@ -41,6 +41,7 @@ end
 
 local function emit(task, attempt, topic, mode, text, pairs_)
   if mode == 'start' then children.start(task, attempt, topic, pairs_) return end
+  if mode == 'keep' then return end                                   -- what parts/cache.lua is told
   if mode == 'key' then                                               -- names for elements: topic is the step that will take them
     for i = 1, #pairs_, 2 do pairs_[i] = topic..'['..pairs_[i]..']' end
     many('HSET', P..':keys:'..run, pairs_)
@@ -80,7 +81,7 @@ end
 
 local function put(s, p, index, at, mine)                             -- one job; the settling worker takes it at once if nothing waits before it
   local task = index == '' and s or s..'['..index..']'
-  local before = reuses and rank_before(s, p, index, task)
+  local before = reuses and (rank_before(s, p, index, task) or p.cache and find_end(s, p, index, task))
   if before then call('ZADD', P..':again:'..run, before, task) return nil end
   local key = p.key and call('HGET', P..':keys:'..run, task)
   local queue = queue_of_run or p.queue
@@ -242,12 +243,13 @@ local function announce()                                             -- those t
   for _, a in ipairs(now) do emit(a[1], a[2], a[3], 'one', '', {'', a[4]}) end
 end
 
-local END_COSTS = 5                                                   -- applying an end costs as much as making so many jobs
+local END_COSTS = 5                                                   -- applying an end costs as much as making so many jobs, and so does looking for one
 
 local function end_as_before(task)                                    -- a settle without a worker
   local s = string.match(task, '^[^%[]+')
   local p, kept = plan_of('step:'..s), P..':reuse:'..run
-  local data, emits = unpack(cjson.decode(string.match(call('HGET', kept, task), '^%d+ %x+ (.*)$')))
+  local data, emits, moves = unpack(cjson.decode(string.match(call('HGET', kept, task), '^%d+ %x+ (.*)$')))
+  if moves then moved(emits, '', string.match(task, '%[(.*)%]') or '') end
   local key = p.key and call('HGET', P..':keys:'..run, task)
   if key then data = string.sub(data, 1, -2)..',"key":'..cjson.encode(key)..'}' end
   call('HDEL', kept, task)
@@ -257,8 +259,9 @@ local function end_as_before(task)                                    -- a settl
 end
 
 local function make_waiting(s, limit, queues)                         -- of the first step in line; how many were made
-  local p, made = plan_of('step:'..s), 1
-  if p.each then made = make_slice(s, p, limit, iso(), nil, queues)
+  local p = plan_of('step:'..s)
+  local made = p.cache and END_COSTS or 1
+  if p.each then made = made * make_slice(s, p, math.ceil(limit / made), iso(), nil, queues)
   else queues[#queues + 1] = put(s, p, '', iso(), nil) end
   if not p.each or num('made:'..s) >= num('b:'..s) then call('LPOP', P..':making:'..run) end
   return made

@@ -29,6 +29,7 @@ local function go_on(job, w, payload)                                 -- the wai
   call('DEL', RQ..':job:'..job, P..':held:'..job)
   call('SREM', P..':open:'..run, job)
   event(run, 'step.completed', w.task, w.attempt, data)
+  if w.plan.cache then keep_end(w.step, w.plan, w.task, data, emits) end
   apply(w.task, w.attempt, emits)
   count_out(w.step, w.plan, w.task, nil)
   for _, name in ipairs(advance(nil)) do wake(name) end

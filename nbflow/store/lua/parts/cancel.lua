@@ -36,7 +36,7 @@ local function close_run(new, kind, data)                             -- the end
   call('ZREM', P..':runs:running', run)
   call('ZADD', P..':runs:'..new, now, run)
   call('DEL', P..':meet:'..run, P..':left:'..run, P..':turns:'..run)
-  if reuses then call('UNLINK', P..':reuse:'..run, P..':again:'..run, P..':making:'..run) end
+  if reuses then call('UNLINK', P..':reuse:'..run, P..':again:'..run, P..':making:'..run, P..':misses:'..run) end
   call('ZREM', P..':timers', 'deadline '..run, 'start '..run)
   call('ZREM', P..':stalls', run)
   local kept_ms = (plan_of('limits') or {}).retention

@@ -5,11 +5,11 @@
 --   e: emissions of a, where the script numbers them   c: closed emitters of a   b: made: elements counted as tasks / made jobs
 --   R: reached   Z: z: short   C: d: closed   og: xg: outstanding tasks of a cycle / closed steps that feed it   p: first payload
 --   T: tasks of mapped steps, which are what can grow without end   last: nothing runs any more, so that the steps nobody watches close too
---   reuse: tasks are taken over from an earlier run (parts/reuse.lua)
+--   reuse: tasks are taken over from earlier runs (parts/reuse.lua, parts/cache.lua)   hits: how many were found   anew: none is looked for
 -- The plan table (define/plan.py) holds  step:<s>  on:<a>  cycle:<i>  from:<s>  entries  leaves  closed  cycles  steps.
 local MOST = 500                                                      -- entries of the worklist that a script does; 1,000 skips at once blocked Redis for 24 ms
 local run, rk, pk                                                     -- the run at hand, its hash, its plan
-local status, last, queue_of_run, priority_of_run, reuses             -- fields of the run
+local status, last, queue_of_run, priority_of_run, reuses, anew       -- fields of the run
 local doomed                                                          -- why the run must end at once: {reason, step or nil}
 local fresh, skipped, delta                                           -- tasks to make; steps to skip; change of N
 local met                                                             -- what satisfied the subscriptions that were satisfied now
@@ -17,9 +17,9 @@ local work, turns, resumed                                            -- worklis
 
 local function take(id)
   run, rk = id, P..':run:'..id
-  local f = call('HMGET', rk, 'plan', 'bundle', 'sig', 'flow', 'inputdigest', 'queue', 'status', 'last', 'priority', 'reuse')
+  local f = call('HMGET', rk, 'plan', 'bundle', 'sig', 'flow', 'inputdigest', 'queue', 'status', 'last', 'priority', 'reuse', 'anew')
   pk, queue_of_run, status, last = P..':plan:'..(f[1] or ''), f[6], f[7], f[8]
-  priority_of_run, reuses = f[9] and tonumber(f[9]), f[10]
+  priority_of_run, reuses, anew = f[9] and tonumber(f[9]), f[10], f[11]
   fresh, skipped, delta, doomed, met = {}, {}, 0, nil, {}
   heads[id] = f[1] and f or nil
   work, turns, resumed = {}, {}, false

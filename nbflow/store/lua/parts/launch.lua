@@ -50,6 +50,10 @@ local function launch_run(o, fields)
   for topic, ms in pairs(plan_of('limits').lookbacks or {}) do        -- from now on events of these topics are kept for so long
     if ms > tonumber(call('HGET', P..':topics', topic) or '0') then call('HSET', P..':topics', topic, ms) end
   end
+  if plan_of('limits').cached and not reuses then                     -- it takes over what it finds
+    reuses = '0'
+    call('HSET', P..':run:'..o.id, 'reuse', reuses)
+  end
   local stall = plan_of('limits').stall
   if stall then call('ZADD', P..':stalls', now + math.max(1, math.floor(stall / 4)), o.id) end     -- see parts/stalls.lua
   if o.after then start_behind(o.id, o.after, o.line, due) return {'OK', o.id} end

@@ -2,7 +2,7 @@
 -- <p>:dying names the run, and slices of at most 500 keys or members remove the rest. A crash between two of them leaves the next to do.
 local BREATH = 500
 local ENDED = {completed = 1, failed = 1, canceled = 1}
-local REST = {'flow', 'log', 'state', 'fades', 'keys', 'meet', 'left', 'turns', 'open', 'owned', 'resolved', 'reuse', 'again', 'making', 'children'}                 -- beside what is kept of topics
+local REST = {'flow', 'log', 'state', 'fades', 'keys', 'meet', 'left', 'turns', 'open', 'owned', 'resolved', 'reuse', 'again', 'making', 'misses', 'children'}                 -- beside what is kept of topics
 
 local function forget_slices(id)                                      -- of a run that ended before its time
   for _, entry in ipairs(call('LRANGE', P..':slices', 0, BREATH)) do
