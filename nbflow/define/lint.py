@@ -327,6 +327,17 @@ def _inputs_differ(subject: _Subject) -> Iterator[Finding]:
                 yield Finding("inputs-differ", "info", step.name, message, "Declare it in the same way in both.")
 
 
+def _not_asked_again(subject: _Subject) -> Iterator[Finding]:
+    for step in subject:
+        for hold in (step.hold, step.hold_emits) if step.cache_s is not None else ():
+            if hold is not None and hold.asks_somebody:
+                message = (
+                    f"Step {step.name!r} has cache=: of what it received within that time already, nobody is asked."
+                )
+                hint = "Leave out cache=, if somebody must be asked each time."
+                yield Finding("not-asked-again", "info", step.name, message, hint)
+
+
 _RULES: Iterable[Callable[[_Subject], Iterator[Finding]]] = (
     _no_entry,
     _result_unknown,
@@ -341,4 +352,5 @@ _RULES: Iterable[Callable[[_Subject], Iterator[Finding]]] = (
     _unused_topic,
     _collect_of_one,
     _inputs_differ,
+    _not_asked_again,
 )

@@ -55,6 +55,8 @@ class TaskView:
     taken: dict[str, Any] = field(default_factory=dict[str, Any])
     """Whose end it took over: `how` (`reused`, of a run that this one goes on from, or `cached`) and `run`. Empty if it was
     executed."""
+    uncached: str = ""
+    """Why its end is not kept for other runs, where its step has `cache=`."""
 
     @property
     def last(self) -> AttemptView | None:
@@ -197,6 +199,7 @@ def _completed(view: View, event: Event, ms: int) -> None:
     task = _task(view, event)
     _ended(task, event, ms, "completed")
     task.has_result, task.result = True, event.data.get("result")
+    task.uncached = str(event.data.get("uncached", ""))
     for how in ("reused", "cached"):
         told: Any = event.data.get(how)
         if isinstance(told, dict):

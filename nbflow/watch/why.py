@@ -145,9 +145,11 @@ def _waits(view: View, picture: FlowPicture, edges: Sequence[PictureEdge]) -> Ob
 
 
 def _taken(task: TaskView) -> str:
+    if task.uncached:
+        return f", and its end is not kept for other runs, because of {task.uncached}"
     if not task.taken:
         return ""
-    run, how = str(task.taken["run"])[:8], "kept by its cache=" if task.taken["how"] == "cached" else "gone on from"
+    run, how = str(task.taken["run"])[:8], "kept by cache=" if task.taken["how"] == "cached" else "gone on from"
     return f": its result is that of the run {run}, {how}, and nothing was executed"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,14 @@ def test_a_run_can_be_told_to_execute_all_of_it(site: Site):
     assert queued(anew.restart().wait(20, progress=False)) == queued(first)
 
 
+def test_in_process_the_same_is_taken_over_as_on_workers(site: Site):
+    flow = frames(site.flow())
+    trial = flow.trial()
+    for _ in range(2):
+        here, there = trial.run(), started(flow)
+        assert Counter((e.type, e.task) for e in here.follow()) == Counter((e.type, e.task) for e in there.follow())
+
+
 def test_what_is_kept_outlives_its_run_and_goes_when_it_is_let_go(site: Site, nbflow: Nbflow):
     flow = frames(site.flow())
     first = started(flow)
@@ -133,11 +142,12 @@ def test_the_end_of_a_step_that_looked_at_its_run_is_not_kept_and_says_so():
         "placed[0]": None,
         "placed[1]": None,
     }
+    assert "ctx.state" in first.why("counts")
     assert queued(trial.run(n=1)) == ["counts[0]", "counts[1]"]
     assert "placed[0]" in queued(trial.run(n=2)), "the same element, in another place"
 
 
-def test_failures_are_not_kept_and_a_later_attempt_is():
+def test_failures_are_not_kept_and_a_later_attempt_is(tmp_path: Path):
     flow = Flow("fails")
 
     @flow.entry(cache="1h", retry=Retry(2))
@@ -151,9 +161,8 @@ def test_failures_are_not_kept_and_a_later_attempt_is():
 
     trial = flow.trial()
     for good in (True, False):
-        seen = Path(f"/tmp/nbflow-test-{good}-{id(trial)}")
+        seen = tmp_path / str(good)
         runs = [trial.run(good=good, seen=seen) for _ in range(2)]
-        seen.unlink()
         assert [run.status for run in runs] == ["completed" if good else "failed"] * 2
         assert queued(runs[1]) == ([] if good else ["flaky", "flaky"])
 

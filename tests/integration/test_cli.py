@@ -264,6 +264,10 @@ def test_the_stack_is_shown_and_its_workers_can_be_drained(here: Here) -> None:
     assert "There is no worker" in here.run("workers", "drain", "nobody", code=1)
 
 
+def test_what_is_kept_for_other_runs_is_let_go(here: Here) -> None:
+    assert here.run("prune", "--cache") == "0 kept results let go.\n"
+
+
 def test_the_doctor_finds_a_running_stack_healthy(here: Here) -> None:
     told = {check["check"]: check["status"] for check in here.json("doctor")}
     assert {

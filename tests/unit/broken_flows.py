@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from nbflow.define.flow import FlowDefinition
 from nbflow.define.forms import any_of, collect, completed, each, failed
+from nbflow.model.awaits import Approval
 
 __all__ = ["CORPUS", "NEVER", "a_step_called_like_a_topic", "a_topic_misspelt", "by_hand", "entry", "then", "uses_key"]
 
@@ -305,6 +306,11 @@ def a_secret_in_a_closure(flow: FlowDefinition) -> None:
 def entries_with_two_defaults_for_one_input(flow: FlowDefinition) -> None:
     entry(flow, "one", function=lambda folder="a": folder)
     entry(flow, "two", function=lambda folder="b": folder)
+
+
+@broken("not-asked-again", "info", "start")
+def an_approval_that_is_kept(flow: FlowDefinition) -> None:
+    flow.entry(name="start", cache="1h", hold=Approval(bool))(lambda: 1)
 
 
 NEVER: dict[str, Build] = {

@@ -63,6 +63,10 @@ def test_only_ended_runs_are_pruned(status: str) -> None:
     assert f"no ended run is '{status}'" in nbflow("prune", "--status", status, code=2).stderr
 
 
+def test_what_is_kept_for_other_runs_is_of_no_flow_and_no_run() -> None:
+    assert "it is of all flows, and of no run" in nbflow("prune", "--cache", "--flow", "etl", code=2).stderr
+
+
 def test_the_version_is_told() -> None:
     assert nbflow("--version").stdout.startswith("nbflow 0.")
 
