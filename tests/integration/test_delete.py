@@ -215,3 +215,22 @@ def test_whoever_dies_between_two_slices_leaves_the_rest_to_the_others(site: Sit
     assert leaks(store) == []
     assert len(files(place)) == 1, "the file is in the dust, and swept when a worker is idle or somebody prunes"
     assert store.client.hlen(store.keys.dust()) == 1
+
+
+IMPATIENT = "import nbflow.worker.worker\nnbflow.worker.worker.SWEEP_S, nbflow.worker.worker.WAIT_S = 0.0, 1\n"
+
+
+def test_an_idle_worker_sweeps(site: Site, place: Path, tmp_path: Path):
+    """Whoever deleted the run has no artifact store, or has died: the file is in the dust."""
+    run = done(arrays(site), LARGE)
+    store = site.nbflow.store
+    assert store.run_script("delete", id=run.id) == [b"OK"]
+    while store.run_script("retire"):
+        pass
+    (tmp_path / "sitecustomize.py").write_text(IMPATIENT)
+    sweeping = site.start_workers(1, queues="sweeping", PYTHONPATH=str(tmp_path))
+    try:
+        wait_until(lambda: not store.client.exists(store.keys.dust()), limit_s=60, what=sweeping.log.read_text)
+        wait_until(lambda: not files(place), what=lambda: files(place))
+    finally:
+        sweeping.stop()
