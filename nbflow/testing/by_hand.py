@@ -39,6 +39,8 @@ class Places(NamedTuple):
     ready: list[Execution]
     held: list[Execution]
     timers: list[tuple[int, int, Any]]
+    awaiting: list[Execution]
+    """Those that wait for a run that they started."""
 
 
 class Moves(Protocol):
@@ -79,6 +81,7 @@ class ByHand:
         yield from (("running", execution) for execution in self._places.held)
         later = sorted(self._places.timers, key=lambda timer: timer[:2])
         yield from (("retrying", what) for *_, what in later if isinstance(what, Execution))
+        yield from (("awaiting", execution) for execution in self._places.awaiting)
         yield from (("awaiting", wait.execution) for wait in self._holds.waits.waiting.values())
 
     def _due(self, state: str, execution: Execution, now_ms: int) -> Iterator[Act]:
@@ -111,6 +114,7 @@ class ByHand:
     def _ending(self, act: Act, execution: Execution) -> dict[str, Any]:
         executor, job = self._code.executor, self._moves.job_of(execution)
         given = executor.codec(job).decode(self._code.codec.encode([act.value, dict(act.emits)], name="value"))
+        execution.emitted = []  # what it emitted before it waited goes with its result
         execution.ending = ending_by_hand(executor.attempt(job), executor.function(job), *given)
         return json.loads(execution.ending.data) | {"duration": 0, "by": _BY}
 
@@ -140,5 +144,7 @@ class ByHand:
         elif state == "retrying":
             places.timers[:] = [timer for timer in places.timers if timer[2] is not execution]
             heapq.heapify(places.timers)
+        elif execution in places.awaiting:
+            places.awaiting.remove(execution)
         else:
             self._holds.waits.end(self._holds.waits.waiting[execution.task])

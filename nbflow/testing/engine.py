@@ -74,12 +74,12 @@ class Engine(Executions):
         self._numbers = itertools.count()
         self._holds = Holds(code, order, record, answers, self)
         self._resolved = self._holds.waits.resolved
-        places = Places(self._ready, self._held, self._timers)
+        self._awaiting: list[Execution] = []  # those that await a run
+        places = Places(self._ready, self._held, self._timers, self._awaiting)
         self._by_hand = ByHand(acts or {}, code, places, self._holds, self)
         self.kept = DecidedRun(self._decisions, code.step_entry, order.text, self._keys)
         self._errors: dict[str, dict[str, Any]] = {}
         self._told_skips = 0
-        self._awaiting: list[Execution] = []  # those that await a run
         self.has_ended = self.was_ended = False
         self.status = "running"
 
@@ -189,6 +189,8 @@ class Engine(Executions):
 
     def join(self, execution: Execution, run: str, status: str) -> None:
         """The run that it awaits has ended: it takes the result, and needs no place of its limits for that."""
+        if execution not in self._awaiting:  # somebody was faster, by hand
+            return
         self._awaiting.remove(execution)
         self.tell("await.resolved", execution, {"position": "child", "data": status, "by": {"run": run}})
         self.queue_task(execution, ["child"])

@@ -288,6 +288,37 @@ def test_it_needs_no_place_of_a_limit(store: Store):
     assert family.claim().joins == "k1"
 
 
+@pytest.mark.parametrize("has_ended", [False, True])
+@pytest.mark.parametrize("what", ["cancel", "complete", "retry"])
+def test_what_is_done_by_hand_does_not_wait_for_the_run(store: Store, what: str, has_ended: bool):
+    """Law: what it emitted beside goes with its result; the run that it awaited goes on, and its end puts nothing back."""
+    family = Family(store, flow(step("a", emits=("x",)), step("b", first("x")), step("d", first("step:a"))))
+    task = family.claim()
+    family.awaits(task, "k1", *family.start("k2"), *one("x", "7"))
+    if has_ended:
+        family.end_child()
+        family.machine.slice_all()
+    emits = silent("step:a", "5") if what == "complete" else []
+    expected = [b"QUEUED"] if (what, has_ended) == ("retry", True) else [b"OK"]
+    assert family.machine.act(task, what, emits=emits) == expected
+    assert family.status("k1") == ("completed" if has_ended else "running")
+    if expected == [b"QUEUED"]:
+        assert family.claim().joins == "k1"
+        return
+    assert family.status("k2") is None
+    assert leaks(store) == []
+    attempts: list[tuple[str, int]] = []
+    while (again := family.machine.claim()) is not None:
+        attempts.append((again.task, again.attempt))
+        family.machine.settle(again, silent(f"step:{again.task}"))
+        family.machine.slice_all()
+    child = [] if has_ended else [("c", 1)]
+    by_what = {"cancel": [], "complete": [("d", 1)], "retry": [("a", 2), ("d", 1)]}
+    assert sorted(attempts) == sorted([*child, *by_what[what]])
+    assert family.status("r1") == "completed"
+    assert leaks(store) == []
+
+
 # -- the end of the run that started it ---------------------------------------------------------------------------------
 
 

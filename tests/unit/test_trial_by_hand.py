@@ -128,3 +128,38 @@ def test_acts_that_cannot_be_are_refused(flow: Flow) -> None:
         trial.retry("double[1]", when="queued")
     with pytest.raises(CommandRefused, match="no result of the step 'double'"):
         trial.complete("double[1]", "four").run()
+
+
+@pytest.mark.parametrize(
+    ("what", "more", "result", "children"),
+    [
+        ("cancel", (), None, 1),
+        ("complete", (100,), {"end": 101, "told": 100}, 1),
+        ("retry", (), {"end": 7, "told": 2}, 2),
+    ],
+)
+def test_a_task_that_awaits_a_run_is_acted_on(flow: Flow, what: str, more: Any, result: Any, children: int) -> None:
+    """The run that it awaits goes on; what it emitted beside goes with its result."""
+    child = Flow(f"{flow.name}-child")
+
+    @child.entry
+    def double(n: int) -> int:
+        return 2 * n
+
+    @flow.entry(emits=["beside"])
+    def begin(ctx: Context) -> Any:
+        ctx.emit("beside", ctx.attempt)
+        return ctx.start_flow(child, 3, await_result=True)
+
+    @flow.step(begin)
+    def end(n: int) -> int:
+        return n + 1
+
+    @flow.step("beside")
+    def told(attempt: int) -> int:
+        return attempt
+
+    run = getattr(flow.trial(), what)("begin", *more, when="awaiting").run()
+    assert (run.status, [one.status for one in run.children]) == ("completed", ["completed"] * children)
+    assert run.view.tasks["begin"].status == ("canceled" if what == "cancel" else "completed")
+    assert run.result == result
