@@ -264,6 +264,37 @@ def test_who_is_to_be_told_runs_in_the_flow_with_the_token(site: Site):
         question_of(site.nbflow.store, site.nbflow.signer, asked["token"])
 
 
+@pytest.mark.parametrize("held", ["hold", "hold_emits"])
+def test_of_a_wait_that_a_resume_asks_again_is_told_again(site: Site, held: str):
+    """Law: an open wait is another one in the new run, with another token; one that was answered is neither asked nor told."""
+    flow = site.flow()
+
+    @flow.step(each("pay.asked"))
+    def tell(asked: dict[str, Any], ctx: Context) -> None:
+        ctx.state.set(asked["run"], asked["token"])
+
+    keywords: dict[str, Any] = {held: Approval(Decision, notify=tell)}
+
+    @flow.entry(**keywords)
+    def pay(amount: int) -> int:
+        return amount
+
+    first = flow.start(amount=5)
+    wait_until(lambda: first.state, what=lambda: str(first.tasks))
+    first.cancel()
+    again = first.resume()
+    wait_until(lambda: again.id in again.state, what=lambda: str(again.tasks))
+    assert again.state.keys() == {first.id, again.id}, "the state goes along"
+    assert again.state[again.id] != again.state[first.id]
+    with pytest.raises(AlreadyAnswered):
+        question_of(site.nbflow.store, site.nbflow.signer, again.state[first.id])
+    assert question_of(site.nbflow.store, site.nbflow.signer, again.state[again.id])[0] == again.id
+    again.resolve("pay", {"ok": True})
+    assert again.wait(20, progress=False).result == 5
+    last = again.resume().wait(20, progress=False)
+    assert (last.result, last.view.steps["tell"].skipped) == (5, "not_taken")
+
+
 def test_a_token_is_only_good_if_we_made_it(site: Site):
     flow = site.flow()
 
