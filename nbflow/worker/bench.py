@@ -53,4 +53,3 @@ class Bench:
     def _opened(self) -> None:
         """New code was opened: a spare may import ahead what it needed."""
         tell_packages(self._slots)
-        self.capture.see_bars()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbflow.model import veil
-from nbflow.worker.context import running
+from nbflow.worker.bars import bars_tell_progress
 from nbflow.worker.records import MAX_MESSAGE
 from nbflow.worker.streams import Lines
 from nbflow.worker.tape import Tape
@@ -40,6 +40,7 @@ class Capture:
         sys.stdout, sys.stderr = self._out, self._err
         self._take_logging()
         self._take_warnings()
+        bars_tell_progress()
         os.register_at_fork(after_in_child=self._forked)
 
     def fresh(self) -> None:
@@ -52,12 +53,6 @@ class Capture:
         mutated: Callable[[], None] | None = getattr(warnings, "_filters_mutated", None)
         if mutated is not None:
             mutated()
-        self.see_bars()
-
-    def see_bars(self) -> None:
-        """If tqdm is there, its bars tell progress."""
-        if "tqdm" in sys.modules:
-            _progress_of_tqdm(sys.modules["tqdm"])
 
     def finish_lines(self) -> None:
         """After a task: a last line without an end is a line."""
@@ -148,17 +143,3 @@ class Records(logging.Handler):
         what = record.msg[:500] if isinstance(record.msg, str) else type(record.msg).__name__
         said = f"{traceback.format_exc(limit=-1)}Logged at {record.pathname}:{record.lineno}: {what}"
         self._tape.record("log", {"level": "warning", "message": veil.masked(said)[:MAX_MESSAGE], "source": "stderr"})
-
-
-def _progress_of_tqdm(tqdm: Any) -> None:
-    """Bars of tqdm tell progress instead of drawing lines."""
-    bar = getattr(getattr(tqdm, "std", None), "tqdm", None)
-    if bar is None or getattr(bar, "nbflow", False):
-        return
-
-    def display(self: Any, *_: Any, **__: Any) -> None:
-        context = running.get()
-        if context is not None:
-            context.progress(self.n, self.total, self.desc or "")
-
-    bar.display, bar.nbflow = display, True

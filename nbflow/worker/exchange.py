@@ -43,9 +43,6 @@ class Exchange:
         kind, *parts = json.loads(text) if text.endswith(_END) else ("",)
         return Ending(**parts[0]) if kind == "ending" else None
 
-    def close(self) -> None:
-        os.close(self.fd)
-
     def _put(self, *value: object) -> None:
         rest = memoryview(json.dumps(value).encode() + _END)
         os.ftruncate(self.fd, 0)

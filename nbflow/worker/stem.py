@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -89,7 +90,10 @@ class _Stem:
     def _fork(self, attempt: _Attempt) -> None:
         gc.collect()
         gc.freeze()  # a collection in the process would else write to all pages that it shares
-        stem, process = os.getpid(), os.fork()
+        stem = os.getpid()
+        with warnings.catch_warnings():  # Python counts threads of libraries that look after their forks
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process = os.fork()
         if process == 0:
             attempt.run(stem)
         self.process = process
@@ -150,7 +154,6 @@ class _Attempt:
         bench.interrupts.install()
         forget_in_children()
         bench.capture.install()
-        bench.capture.see_bars()
         faulthandler.enable(file=2)  # a crash says at which line of the step it came
         _seed()
         job, worker, lease = self.stem.exchange.take_job()

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,6 @@ from tests.laws import broken_laws
 from tests.site import Site, Workers, wait_until
 
 pytestmark = pytest.mark.fault
-QUEUE = "isolated-deaths"
-
-
-@pytest.fixture(scope="module")
-def workers(site: Site) -> Iterator[Workers]:
-    workers = site.start_workers(2, queues=QUEUE, NBFLOW_LEASE_S="3")
-    try:
-        yield workers
-        assert workers.stop() == 0
-    finally:
-        workers.stop()
 
 
 def hanging(flow: Flow) -> None:
@@ -51,8 +39,8 @@ def hanging(flow: Flow) -> None:
         return pid
 
 
-def begun(site: Site, run: Run, flag: Path, workers: Workers) -> list[int]:
-    wait_until(flag.exists, limit_s=60, what=lambda: (workers.log.read_text(), run.events))
+def begun(run: Run, flag: Path) -> list[int]:
+    wait_until(flag.exists, limit_s=60, what=lambda: run.events)
     return [int(pid) for pid in flag.read_text().split()]
 
 
@@ -61,6 +49,12 @@ def is_gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except OSError:
         return True
+
+
+def workers_of(site: Site) -> set[int | None]:
+    """Their pids."""
+    wait_until(lambda: site.living() == 2)
+    return {worker.pid for worker in site.nbflow.index.workers()}
 
 
 def completed_once(site: Site, run: Run) -> None:
@@ -75,13 +69,11 @@ def requeued(run: Run) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("victim", ["process", "stem", "worker"])
-def test_whoever_is_killed_the_task_runs_again_and_completes_once(
-    site: Site, workers: Workers, tmp_path: Path, victim: str
-) -> None:
-    flow, flag = site.flow(queue=QUEUE), tmp_path / "flag"
+def test_whoever_is_killed_the_task_runs_again_and_completes_once(site: Site, tmp_path: Path, victim: str) -> None:
+    flow, flag = site.flow(), tmp_path / "flag"
     hanging(flow)
     run = flow.start(flag=flag)
-    pids: dict[str, int] = dict(zip(("process", "stem", "worker"), begun(site, run, flag, workers), strict=True))
+    pids: dict[str, int] = dict(zip(("process", "stem", "worker"), begun(run, flag), strict=True))
     os.kill(pids[victim], signal.SIGKILL)
     completed_once(site, run)
     assert run["hang"] != pids["process"]
@@ -100,7 +92,7 @@ def test_with_the_supervisor_all_of_them_die_and_another_takes_over_and_drains(s
     hanging(flow)
     dying = site.start_workers(1, queues=queue, NBFLOW_LEASE_S="3")
     run = flow.start(flag=flag)
-    pids = begun(site, run, flag, dying)
+    pids = begun(run, flag)
     other = site.start_workers(1, queues=queue, NBFLOW_LEASE_S="3")
     try:
         dying.kill()
@@ -141,8 +133,8 @@ def drain(site: Site, workers: Workers, queue: str, gate: Path) -> None:
     ],
     ids=["a segfault", "a silent end", "an end"],
 )
-def test_a_step_that_ends_its_process_ends_nothing_else(site: Site, workers: Workers, code: str, cause: str) -> None:
-    flow = site.flow(queue=QUEUE)
+def test_a_step_that_ends_its_process_ends_nothing_else(site: Site, code: str, cause: str) -> None:
+    flow = site.flow()
 
     @flow.entry
     def one(code: str) -> list[str]:
@@ -163,11 +155,9 @@ def test_a_step_that_ends_its_process_ends_nothing_else(site: Site, workers: Wor
         assert " in deadly" in said
 
 
-def test_what_cannot_be_interrupted_is_killed_and_its_worker_is_not(
-    site: Site, workers: Workers, tmp_path: Path
-) -> None:
+def test_what_cannot_be_interrupted_is_killed_and_its_worker_is_not(site: Site, tmp_path: Path) -> None:
     """A long call into C, past its timeout in one run, canceled in another."""
-    flow = site.flow(queue=QUEUE)
+    flow = site.flow()
 
     @flow.entry(isolation="process", timeout=0.2, retry=Retry(2, backoff=0))
     def stubborn(begun: Path) -> int:
@@ -176,7 +166,7 @@ def test_what_cannot_be_interrupted_is_killed_and_its_worker_is_not(
         begun.write_text(str(os.getppid()))
         return sum(range(10**13))
 
-    other = site.flow(queue=QUEUE)
+    other = site.flow()
 
     @other.entry(isolation="process")
     def deaf(begun: Path) -> int:
@@ -184,9 +174,9 @@ def test_what_cannot_be_interrupted_is_killed_and_its_worker_is_not(
         begun.with_suffix(".part").rename(begun)
         return sum(range(10**13))
 
-    ended_before = workers.log.read_text().count("takes its place")
+    before = workers_of(site)
     one, two = flow.start(begun=tmp_path / "one"), other.start(begun=tmp_path / "two")
-    wait_until((tmp_path / "two").exists, what=workers.log.read_text)
+    wait_until((tmp_path / "two").exists, limit_s=60)
     process, stem = map(int, (tmp_path / "two").read_text().split())
     two.cancel()
     one.wait(90, progress=False)
@@ -195,4 +185,4 @@ def test_what_cannot_be_interrupted_is_killed_and_its_worker_is_not(
     wait_until(lambda: is_gone(process), limit_s=30)
     assert not is_gone(stem)
     assert [event.type for event in two.follow()].count("step.canceled") == 1
-    assert workers.log.read_text().count("takes its place") == ended_before
+    assert workers_of(site) == before

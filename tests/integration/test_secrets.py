@@ -257,3 +257,20 @@ def test_code_that_carries_a_value_that_was_read_is_not_packed(place: Site, monk
         with pytest.raises(PayloadError, match=r"holds the value of the secret 'DWH_PASSWORD'"):
             flow.start(host=VALUE)
     nowhere(place, VALUE)
+
+
+def test_an_isolated_step_masks_it_too_and_so_does_who_ships_its_output(place: Site) -> None:
+    """The process learns the value; the output of its programs is masked by its worker."""
+    flow = place.flow()
+
+    @flow.entry(isolation="process")
+    def reveals() -> None:
+        value = PEM.get().splitlines()[1]
+        print("printed", value)
+        os.system(f"echo 'a program says {value}'")
+        raise RuntimeError(f"raised {value}")
+
+    with veil.only_here():
+        run = flow.start().wait(90, progress=False)
+    assert list(run.logs["message"]) == ["printed ***", "a program says ***"]
+    assert "raised ***" in run.view.tasks["reveals"].attempts[-1].error

@@ -69,15 +69,16 @@ def test_bars_of_tqdm_are_progress(site: Site) -> None:
 
         return sum(tqdm(range(3), desc="adding", mininterval=0))
 
-    @flow.step(bar)
+    @flow.step(bar, isolation="process")
     def again(n: int) -> int:
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
-        return sum(tqdm(range(n), desc="adding", mininterval=0))
+        return sum(tqdm(range(n), desc="adding again", mininterval=0))
 
-    run = flow.start().wait(20, progress=False)
-    told = run.events[run.events["type"] == "progress"]
-    assert {"done": 3, "total": 3, "message": "adding"} in list(told["data"])
+    run = flow.start().wait(60, progress=False)
+    told = list(run.events[run.events["type"] == "progress"]["data"])
+    assert {"done": 3, "total": 3, "message": "adding"} in told
+    assert {"done": 3, "total": 3, "message": "adding again"} in told
 
 
 def test_random_numbers_differ_between_workers(site: Site, tmp_path: Path) -> None:
