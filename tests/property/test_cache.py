@@ -51,7 +51,7 @@ def _pass_an_hour(store: Store) -> None:
         store.text.hincrby(store.keys.kept_end(digest), "at", -HOUR_MS)
 
 
-@examples(120)
+@examples(60)
 @given(flows().flatmap(cached), st.data())
 def test_scripts_and_model_keep_and_find_the_same(valkey_store: Store, flow: FlowSpec, data: st.DataObject):
     _check(valkey_store, flow, data)
@@ -63,7 +63,7 @@ def sliced_store(valkey_store: Store) -> Store:
     return sliced(valkey_store)
 
 
-@examples(50)
+@examples(25)
 @given(flows().flatmap(cached), st.data())
 def test_what_is_found_in_slices_is_the_same(sliced_store: Store, flow: FlowSpec, data: st.DataObject):
     _check(sliced_store, flow, data, in_order=False)

@@ -104,7 +104,7 @@ def _check_nothing_again(store: Store, flow: FlowSpec, data: st.DataObject) -> N
     }
 
 
-@examples(120)
+@examples(80)
 @given(flows(), st.data())
 def test_scripts_and_model_take_over_the_same(valkey_store: Store, flow: FlowSpec, data: st.DataObject):
     _check_both(valkey_store, flow, data)
