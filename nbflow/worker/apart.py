@@ -74,27 +74,27 @@ class Apart:
     def __init__(self, origin: Origin, slots: Slots, slot: int, tape: Tape) -> None:
         self._origin, self._slots, self._slot, self._tape = origin, slots, slot, tape
         self._stem: _Process | None = None
-        self._is_busy = False
+        self._end: _Overdue | None = None
         os.register_at_fork(after_in_child=self._forked)
 
     def execute(self, job: Job, worker: str, lease: int) -> Ending | Died:
         self._slots.set_apart(self._slot, is_apart=True)
-        self._is_busy = True
+        self._end = _Overdue(self._slots, self._slot, lease)
         try:
             stem = self._ordered(job, worker, lease)
-            cause = self._watch(stem, lease)
+            cause = self._watch(stem, self._end)
             ended = stem.exchange.take_ending()
             if stem is not self._stem:
                 stem.close()
             return Died(cause) if ended is None else ended
         finally:
-            self._is_busy = False
+            self._end = None
             self._slots.set_apart(self._slot, is_apart=False)
             self._slots.expire(self._slot, 0)  # it may have died in the middle of a timed step
 
     def pass_on(self) -> None:
         """An interrupt came; it is meant for the process."""
-        if self._is_busy and self._stem is not None:
+        if self._end is not None and self._end.is_aimed_at() and self._stem is not None:
             self._stem.tell(INTERRUPT)
 
     def _ordered(self, job: Job, worker: str, lease: int) -> _Process:
@@ -111,11 +111,10 @@ class Apart:
                 stem.close()
         raise InternalError(f"No process can be started for {job.task!r} ({cause}).", hint="Look at the worker's log.")
 
-    def _watch(self, stem: _Process, lease: int) -> str:
+    def _watch(self, stem: _Process, end: _Overdue) -> str:
         """Until the process has ended; why, as far as it did not end well."""
         ears = select.poll()
         ears.register(stem.answers, select.POLLIN)
-        end = _Overdue(self._slots, self._slot, lease)
         while not ears.poll(LOOK_S * 1000):  # a signal is answered in between, and the rest waited for
             if end.is_aimed_at():
                 stem.tell(INTERRUPT)  # the first may have come before there was a process
@@ -170,13 +169,15 @@ class _Overdue:
         self._killed_for = ""
 
     def is_aimed_at(self) -> bool:
-        return self._slots.target(self._slot) == self._lease
+        """Whether the supervisor interrupts it; the grace begins when that is first seen."""
+        if self._slots.target(self._slot) != self._lease:
+            return False
+        self._aimed_at = self._aimed_at or time.monotonic()
+        return True
 
     def has_come(self) -> bool:
-        if self.is_aimed_at():
-            self._aimed_at = self._aimed_at or time.monotonic()
-            if time.monotonic() >= self._aimed_at + GRACE_S:
-                self._killed_for = self._killed_for or "stopped"
+        if self.is_aimed_at() and time.monotonic() >= self._aimed_at + GRACE_S:
+            self._killed_for = self._killed_for or "stopped"
         deadline = self._slots.deadline(self._slot)
         if deadline and time.monotonic_ns() > deadline + GRACE_S * 1e9:
             self._killed_for = self._killed_for or "timeout"

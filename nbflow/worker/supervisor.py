@@ -33,7 +33,7 @@ from nbflow.worker.slots import Slots
 
 __all__ = ["Supervisor"]
 
-_APART_S = 3.0
+_APART_S = 10.0
 """A worker whose task has a process of its own kills that process when the grace is over, and has so long for it."""
 _ANSWER_S = 10.0
 """A server that is silent for so long is taken for gone; whatever is asked here may be asked again."""
