@@ -27,6 +27,7 @@ __all__ = ["start", "values_of", "wait_for"]
 Priority = Annotated[
     int | None, typer.Option(min=-100, max=100, help="Higher comes first in a queue; instead of the steps' own.")
 ]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Execute also what steps with cache= could take over.")]
 
 
 def start(
@@ -42,6 +43,7 @@ def start(
     queue: Annotated[str | None, typer.Option(help="Where its steps wait, instead of their own queues.")] = None,
     priority: Priority = None,
     delay: Annotated[str | None, typer.Option(help="Start after that time: 30s, 15m, 2h, 1d.")] = None,
+    no_cache: NoCache = False,
     follow: Annotated[
         bool, typer.Option("--follow", help="Wait, and show it. Exit code 0, 1, 2: completed, failed, canceled.")
     ] = False,
@@ -54,7 +56,7 @@ def start(
     from nbflow.app import default
     from nbflow.flow import checked_options
 
-    options = checked_options(key=key, delay=delay, tags=tags or (), queue=queue, priority=priority)
+    options = checked_options(key=key, delay=delay, tags=tags or (), queue=queue, priority=priority, cache=not no_cache)
     with ExitStack() as held:
         opened = None if source is None else held.enter_context(read(source))
         nbflow = held.enter_context(default())

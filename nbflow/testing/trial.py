@@ -168,7 +168,8 @@ class Trial:
         return self
 
     def run(self, *args: Any, **values: Any) -> Run:
-        """Run it with this input, to its end. The handle is that of every run."""
+        """Run it with this input, to its end. The handle is that of every run. What steps with `cache=` keep is shared by the
+        runs of a trial."""
         return self._run(self._seed, _run_id(self._flow.name, self._seed), self._flow.bind_input(args, values))
 
     def fire(
