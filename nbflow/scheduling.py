@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nbflow.define.checked import checked_choice
 from nbflow.errors import CommandRefused, DefinitionError
+from nbflow.model.artifacts import StagedArtifacts
 from nbflow.model.codec import Codec
 from nbflow.model.cron import Cron
 from nbflow.model.schedules import CATCH_UPS, OVERLAPS, Schedule
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     from nbflow.model.policy import Duration
     from nbflow.model.schedules import Planned
 
-__all__ = ["CatchUp", "Overlap", "Scheduled", "declare", "declare_here", "input_text", "kept_text"]
+__all__ = ["CatchUp", "Overlap", "Scheduled", "declare", "declare_here", "kept_text"]
 
 Overlap = Literal["skip", "queue", "allow", "cancel_running"]
 CatchUp = Literal["latest", "all", "none"]
 DEFAULT_NAME = "default"
-MOST_INPUT = 64 * 1024
+MOST_ARTIFACTS = 20
+"""So many of one input: a script that takes a trigger of a hundred flows away takes all of theirs."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -133,27 +135,23 @@ def _checked(when: Duration, tz: str | None, name: str | None, overlap: str, cat
 def _declare(nbflow: Nbflow, flow: str, given: dict[str, Any], values: Mapping[str, Any] | None) -> Scheduled:
     from nbflow.engine.launch import who  # noqa: PLC0415 - who only looks at schedules needs none of it
 
-    text = input_text(nbflow, flow, values or {}, f"schedule {given['name']!r}")
-    planned = nbflow.planned.declare(Schedule(flow=flow, input=text, by=who(), **given))
+    opened = nbflow.published.open(nbflow.published.newest(flow))
+    opened.validated(values or {})
+    text, staged = kept_text(nbflow, opened, values or {}, f"the schedule {given['name']!r} of flow {flow!r}")
+    planned = nbflow.planned.declare(Schedule(flow=flow, input=text, by=who(), **given), staged)
     return Scheduled(nbflow, flow, planned.schedule.name)
 
 
-def input_text(nbflow: Nbflow, flow: str, values: Mapping[str, Any], whose: str) -> str:
-    """An input that is kept for later starts, encoded. It must fit the code of the newest version."""
-    opened = nbflow.published.open(nbflow.published.newest(flow))
-    opened.validated(values)
-    return kept_text(nbflow, opened, values, flow, whose)
-
-
-def kept_text(nbflow: Nbflow, opened: Opened, values: Mapping[str, Any], flow: str, whose: str) -> str:
-    """Values that are kept for later starts, encoded."""
-    text = Codec(types=opened.code.types, signer=nbflow.signer).encode(dict(values), name="input")
-    if len(text) > MOST_INPUT:
+def kept_text(nbflow: Nbflow, opened: Opened, values: Mapping[str, Any], whose: str) -> tuple[str, StagedArtifacts]:
+    """Values that are kept for later starts, encoded, and the artifacts that they refer to."""
+    staged = StagedArtifacts(nbflow.artifacts)
+    text = Codec(types=opened.code.types, signer=nbflow.signer, artifacts=staged).encode(dict(values), name="input")
+    if len(staged.digests) > MOST_ARTIFACTS:
         raise CommandRefused(
-            f"The input of the {whose} of flow {flow!r} takes {len(text):,} bytes, and at most {MOST_INPUT:,} are kept.",
+            f"The input of {whose} has {len(staged.digests)} frames and the like, and at most {MOST_ARTIFACTS} are kept.",
             hint="Give a path or a name, and let the flow read it.",
         )
-    return text
+    return text, staged
 
 
 def _moment(ms: int) -> datetime:

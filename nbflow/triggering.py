@@ -89,8 +89,8 @@ def subscribe(nbflow: Nbflow, flow: str, trigger: Trigger, values: Mapping[str, 
     _checked(trigger, values)
     opened = nbflow.published.open(nbflow.published.newest(flow))
     fixed, takes = ({}, {}) if values is None else mapped(flow, values, opened.input)
-    text = kept_text(nbflow, opened, fixed, flow, f"trigger {trigger.name!r}")
-    nbflow.subscribed.declare(trigger, Subscription(trigger.name, flow, values is not None, text, takes, who()))
+    text, staged = kept_text(nbflow, opened, fixed, f"the trigger {trigger.name!r} of flow {flow!r}")
+    nbflow.subscribed.declare(trigger, Subscription(trigger.name, flow, values is not None, text, takes, who()), staged)
     return Subscribed(nbflow, trigger.name, flow)
 
 

@@ -124,10 +124,19 @@ class _Check:
                 found.update([f"plan:{told['plan']}", f"bundle:{told['bundle']}"] if told else [])
         for other in self.text.scan_iter(f"{space}:owned:*"):
             found.update(one if ":" in one else f"artifact:{one}" for one in self.text.smembers(other))
+        for fields in self._declared():
+            owns = [text for name, text in fields.items() if name.partition(" ")[0] == "owns"]
+            found.update(f"artifact:{one}" for text in owns for one in text.split())
         for digest in self.text.zrange(self.keys.cached(), 0, -1):
             refs = self.text.hget(self.keys.kept_end(digest), "refs") or ""
             found.update(f"artifact:{one}" for one in refs.split())
         return found
+
+    def _declared(self) -> list[dict[str, str]]:
+        """Schedules, and triggers with the flows on them."""
+        schedules = [self.keys.schedule(*one.split(":")) for one in self.text.zrange(self.keys.schedules(), 0, -1)]
+        triggers = [self.keys.trigger(name) for name in self.text.smembers(self.keys.triggers())]
+        return [self.text.hgetall(key) for key in (*schedules, *triggers)]
 
     def _kept_end(self, key: str, digest: str | None) -> str:
         if digest is not None:

@@ -7,7 +7,8 @@ import getpass
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,8 @@ class Order:
     """The number of the published version that it starts, whose code the server has; 0 for code at hand."""
     text: str = ""
     """The input where it is encoded already; then `input` does not count."""
+    owned: frozenset[str] = frozenset()
+    """The artifacts of that, which lie in the store. (Those of an earlier run's input are owned with its past.)"""
     past: Past | None = None
     """What is taken over from an earlier run."""
     trigger: str = ""
@@ -107,7 +110,7 @@ class Launcher:
         If that is not OK, nothing came of the run."""
         prepared = self._prepared(order, codec)
         try:
-            self._own(prepared.run, prepared.staged)
+            self._own(prepared.run, prepared.staged, order.owned)
             reply: list[Any] = self._store.run_script(script, *prepared.fields, **prepared.named, **more)
         except StoreError as error:
             if not isinstance(error, ServerUnreachable):
@@ -121,7 +124,7 @@ class Launcher:
         """Adds the runs that were launched, and gives the first refusal."""
         refused: StoreError | None = None
         for one in batch:
-            self._own(one.run, one.staged)
+            self._own(one.run, one.staged, one.order.owned)
         replies: list[Any] = self._store.run_script_many("launch", [(one.fields, one.named) for one in batch])
         for one, reply in zip(batch, replies, strict=True):
             try:
@@ -144,7 +147,7 @@ class Launcher:
     def _launch(self, prepared: _Prepared) -> RunId:
         run, staged = prepared.run, prepared.staged
         try:
-            self._own(run, staged)
+            self._own(run, staged, prepared.order.owned)
             if prepared.order.past is not None:
                 stage(self._store, run, prepared.order.past)
             reply = self._say(prepared)
@@ -171,8 +174,21 @@ class Launcher:
             while self._store.client.exists(f"{self._store.keys.namespace}:slices") and self._store.run_script("slice"):
                 pass
 
-    def _own(self, run: RunId, staged: StagedArtifacts | None) -> None:
-        """The run owns its artifacts before they are there: nobody takes them for forgotten."""
+    @contextmanager
+    def keeping(self, staged: StagedArtifacts) -> Generator[list[str]]:
+        """Inside the block somebody owns these artifacts, which are there: a script says there whose they are to be."""
+        holder, digests = new_run_id(), staged.digests
+        try:
+            self._own(holder, staged)
+            yield digests
+        finally:
+            if digests:
+                self._disown(holder, staged)
+
+    def _own(self, run: RunId, staged: StagedArtifacts | None, owned: Iterable[str] = ()) -> None:
+        """The run owns its artifacts before they are there: nobody takes them for forgotten. `owned` are there."""
+        for digest in owned:
+            self._store.run_script("own", run=run, digest=digest, how="start")
         if staged is None or not staged.digests:
             return
         self._check_room(staged.size)

@@ -13,6 +13,7 @@ from nbflow.engine.launch import Launcher, Order
 from nbflow.engine.options import Options
 from nbflow.engine.versions import Versions
 from nbflow.errors import CommandRefused, InternalError, KeyTaken, UnknownSchedule, nearest
+from nbflow.model.artifacts import StagedArtifacts, artifacts_of
 from nbflow.model.codec import Codec
 from nbflow.model.ids import RunId
 from nbflow.model.schedules import Planned, Schedule, turn_of
@@ -53,20 +54,22 @@ class Schedules:
 
     # -- declaring --------------------------------------------------------------------------------------------------
 
-    def declare(self, schedule: Schedule) -> Planned:
+    def declare(self, schedule: Schedule, staged: StagedArtifacts | None = None) -> Planned:
         """The schedule, new, changed, or as it was: declaring it again changes nothing. A version of its flow must be
-        published. What is due next stays, unless its times changed."""
+        published. What is due next stays, unless its times changed. `staged` are the artifacts of its input."""
         before = self.find(schedule.flow, schedule.name)
         if before is not None and before.schedule.is_same(schedule):
             return before
-        reply: list[bytes] = self._store.run_script(
-            "schedule",
-            flow=schedule.flow,
-            schedule=schedule.name,
-            record=schedule.signed(self._signer),
-            timing=schedule.timing,
-            next=schedule.timetable.after_ms(self._now_ms()),
-        )
+        with self._launcher.keeping(staged or StagedArtifacts(self._artifacts)) as owns:
+            reply: list[bytes] = self._store.run_script(
+                "schedule",
+                *owns,
+                flow=schedule.flow,
+                schedule=schedule.name,
+                record=schedule.signed(self._signer),
+                timing=schedule.timing,
+                next=schedule.timetable.after_ms(self._now_ms()),
+            )
         if reply[0] == b"MISSING":
             self._versions.newest(schedule.flow)  # says so
         return self.get(schedule.flow, schedule.name)
@@ -172,7 +175,9 @@ class Schedules:
     def _order(self, schedule: Schedule, occurrence_ms: int) -> Order:
         options = Options(schedule.key(occurrence_ms), (f"schedule:{schedule.name}",))
         order = self._versions.order(self._versions.newest(schedule.flow), options)
-        return replace(order, text=schedule.input, trigger=schedule.trigger(occurrence_ms), by=schedule.by)
+        owned = frozenset(artifacts_of([schedule.input], self._artifacts.get))
+        trigger = schedule.trigger(occurrence_ms)
+        return replace(order, text=schedule.input, owned=owned, trigger=trigger, by=schedule.by)
 
     # -- the past ---------------------------------------------------------------------------------------------------
 

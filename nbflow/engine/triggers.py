@@ -28,6 +28,7 @@ from nbflow.errors import (
     UnknownTrigger,
     nearest,
 )
+from nbflow.model.artifacts import StagedArtifacts
 from nbflow.model.codec import Codec
 from nbflow.model.deliveries import opened as opened_delivery
 from nbflow.model.ids import RunId
@@ -70,23 +71,26 @@ class Triggers:
 
     # -- declaring --------------------------------------------------------------------------------------------------
 
-    def declare(self, trigger: Trigger, subscription: Subscription) -> None:
-        """Let a trigger start a flow, of which a version must be published. Declaring it again changes nothing."""
+    def declare(self, trigger: Trigger, subscription: Subscription, staged: StagedArtifacts | None = None) -> None:
+        """Let a trigger start a flow, of which a version must be published. Declaring it again changes nothing. `staged` are
+        the artifacts of its fixed input."""
         before = self.find(trigger.name)
         flow = subscription.flow
         if before is not None and before.trigger == trigger:
             known = [one.subscription for one in before.listeners if one.subscription.flow == flow]
             if known and known[0].is_same(subscription):
                 return
-        reply: list[Any] = self._store.run_script(
-            "trigger",
-            trigger=trigger.name,
-            record=trigger.signed(self._signer),
-            source=trigger.source,
-            match=trigger.match_text,
-            flow=flow,
-            subscription=subscription.signed(self._signer),
-        )
+        with self._launcher.keeping(staged or StagedArtifacts(self._artifacts)) as owns:
+            reply: list[Any] = self._store.run_script(
+                "trigger",
+                *owns,
+                trigger=trigger.name,
+                record=trigger.signed(self._signer),
+                source=trigger.source,
+                match=trigger.match_text,
+                flow=flow,
+                subscription=subscription.signed(self._signer),
+            )
         if reply[0] == b"MISSING":
             self._versions.newest(flow)  # says so
         if reply[0] == b"MANY":

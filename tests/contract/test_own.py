@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nbflow.store.connect import Store
 from tests.contract.everything import everything
+from tests.contract.test_fire import Clockwork
+from tests.contract.test_triggers import Range
 from tests.graphs import chain
 from tests.leaks import leaks
 from tests.machine import Machine
@@ -62,6 +66,55 @@ def test_what_a_start_owned_goes_if_no_launch_follows(store: Store):
     store.client.zadd(store.keys.retire(), {"r1": 0})
     assert store.run_script("retire") == 0
     assert everything(store) == {}
+
+
+def owned(store: Store) -> dict[str, str]:
+    """How many own which artifact, once what was brought for a declaration is nobody's but that's."""
+    store.client.zadd(store.keys.retire(), {"holder": 0}, xx=True)
+    while store.run_script("retire"):
+        pass
+    assert leaks(store) == []
+    counted: Any = store.text.hgetall(store.keys.owners())
+    return {key[9:]: count for key, count in counted.items() if key.startswith("artifact:")}
+
+
+def bring(store: Store, *digests: str) -> None:
+    for digest in digests:
+        assert own(store, digest, b"blob", run="holder", how="start") == "OK"
+
+
+def test_a_schedule_owns_the_artifacts_of_its_input_as_it_is_declared_now(store: Store):
+    there = Clockwork(store)
+    named = {"flow": "f", "schedule": "s", "timing": "t", "next": 9}
+    for record, owns in (("r1", ["d1"]), ("r2", ["d1", "d2"]), ("r2", ["d1", "d2"]), ("r3", ["d3"]), ("r4", [])):
+        bring(store, *owns)
+        store.run_script("schedule", *owns, record=record, **named)
+        assert owned(store) == dict.fromkeys(owns, "1")
+        assert {key.rpartition(":")[2] for key in store.text.scan_iter("nbflow:artifact:*")} == set(owns)
+    bring(store, "d1")
+    store.run_script("schedule", "d1", record="r5", **named)
+    assert store.run_script("unschedule", flow="f", schedule="s") == 1
+    assert owned(store) == {}
+    assert there.field("record") is None
+
+
+def test_a_flow_on_a_trigger_owns_the_artifacts_of_its_input(store: Store):
+    Range(store)
+
+    def declare(flow: str, subscription: str, *owns: str) -> None:
+        bring(store, *owns)
+        more = {"record": "r", "source": "a.b", "match": "[]"}
+        store.run_script("trigger", *owns, trigger="t", flow=flow, subscription=subscription, **more)
+
+    declare("f", "s1", "d1", "d2")
+    declare("g", "s1", "d2")
+    assert owned(store) == {"d1": "1", "d2": "2"}
+    declare("f", "s2", "d3")
+    assert owned(store) == {"d2": "1", "d3": "1"}
+    assert store.run_script("untrigger", trigger="t", flow="g") == 1
+    assert owned(store) == {"d3": "1"}
+    assert store.run_script("untrigger", trigger="t", flow="") == 1
+    assert owned(store) == {}
 
 
 def test_an_upload_goes_if_no_launch_follows(store: Store):

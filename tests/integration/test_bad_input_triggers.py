@@ -11,7 +11,6 @@ import nbflow as nf
 from nbflow import Signed, Trigger, received
 from nbflow.app import Nbflow
 from nbflow.errors import (
-    CommandRefused,
     DefinitionError,
     InputInvalid,
     PayloadError,
@@ -43,25 +42,6 @@ from tests.triggered import PAID, billing, inputs, order
 def test_what_cannot_be_a_trigger_is_refused(options: dict[str, Any], said: str):
     with refused(DefinitionError, said):
         Trigger(options.pop("name", "t"), **options)
-
-
-@pytest.mark.parametrize("length", [40_000, 70_000])
-def test_an_input_that_is_kept_is_short_or_refused(alone: Nbflow, length: int):
-    """Law: a trigger keeps of its input what a schedule keeps."""
-    flow = nf.Flow("letters")
-
-    @flow.entry
-    def letter(text: str, order: int) -> int:
-        return len(text) + order
-
-    flow.publish()
-    values = {"text": "x" * length, "order": received("order.id")}
-    if length < 65_536:
-        assert flow.on(PAID, input=values).name == "paid"
-        return
-    with refused(CommandRefused, "The input of the trigger 'paid' of flow 'letters' takes 70,", "at most 65,536"):
-        flow.on(PAID, input=values)
-    assert len(nf.triggers()) == 0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import threading
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nbflow as nf
@@ -21,7 +22,9 @@ from nbflow.errors import (
 )
 from nbflow.firing import fire
 from nbflow.flow import LaunchDisabled, launches_disabled
-from nbflow.scheduling import declare
+from nbflow.model.artifacts import StagedArtifacts
+from nbflow.model.schedules import Schedule
+from nbflow.scheduling import MOST_ARTIFACTS, Scheduled, declare
 from tests.bad_input import nothing_written, refused
 from tests.killed import Killed, stopped_at
 from tests.leaks import leaks
@@ -114,11 +117,48 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
         flow.schedule(when, **options)
 
 
-def test_an_input_that_is_too_large_to_be_kept_is_refused(alone: Nbflow):
-    flow = nightly()
+def test_a_large_input_is_an_artifact_of_the_schedule_and_of_its_runs(alone: Nbflow):
+    """Law: it lives as long as anybody refers to it: the schedule as it is declared now, and each run."""
+    clock, flow, store = Clock(alone, "2026-11-24T12:00"), nightly(), alone.store
+
+    def declared(size: int) -> Scheduled:
+        return flow.schedule(NIGHTLY, input={"folder": "x" * size})
+
+    def kept() -> int:
+        assert leaks(store) == []
+        return len(list(store.client.scan_iter("nbflow:artifact:*")))
+
+    for size in (70_000, 70_000, 80_000):
+        schedule = declared(size)
+        assert kept() == 1
+    clock.set("2026-11-25T03:00")
+    runs = [alone.run(run) for run in alone.planned.fire("etl", "default")]
+    runs += schedule.backfill(at("2026-11-23T00:00"), at("2026-11-24T00:00"))
+    assert [len(run.input["folder"]) for run in runs] == [80_000, 80_000]
+    assert kept() == 1
+    declared(90_000)
+    assert kept() == 2
+    schedule.remove()
+    assert kept() == 1
+    for run in runs:
+        assert len(run.input["folder"]) == 80_000
+        run.cancel().delete()
+    assert kept() == 0
+
+
+def test_what_cannot_be_declared_leaves_no_artifact(alone: Nbflow):
+    flow = nf.Flow("frames")
+
+    @flow.entry
+    def take(frames: Any) -> None: ...
+
     flow.publish()
-    with nothing_written(alone), refused(CommandRefused, "at most 65,536"):
-        flow.schedule(NIGHTLY, input={"folder": "x" * 70_000})
+    staged = StagedArtifacts(alone.artifacts)
+    staged.put("0" * 32, b"of a flow that was unpublished meanwhile", {})
+    with nothing_written(alone), pytest.raises(UnknownFlow):
+        alone.planned.declare(Schedule("nobody", "s", {"every": 60_000}), staged)
+    with nothing_written(alone), refused(CommandRefused, f"has {MOST_ARTIFACTS + 1} frames and the like"):
+        flow.schedule(NIGHTLY, input={"frames": [np.full(9_000, n) for n in range(MOST_ARTIFACTS + 1)]})
 
 
 def test_a_flow_that_is_not_published_has_no_schedule_by_name(alone: Nbflow):

@@ -18,7 +18,7 @@ from nbflow.errors import (
     UnknownSecret,
     UnknownTrigger,
 )
-from nbflow.triggering import subscribe
+from nbflow.triggering import Subscribed, subscribe
 from tests.bad_input import nothing_written, refused
 from tests.contract.everything import everything
 from tests.leaks import leaks
@@ -44,6 +44,36 @@ def test_an_event_starts_the_flows_that_are_on_it(alone: Nbflow):
     assert abs(on.last.trigger.at.timestamp() - time.time()) < 3600  # pyright: ignore[reportOptionalMemberAccess]
     assert list(alone.runs("bills", tag="trigger:paid")["id"]) == [on.last.id]
     assert leaks(alone.store) == []
+
+
+def test_a_large_fixed_input_is_an_artifact_of_the_flow_on_it_and_of_its_runs(alone: Nbflow):
+    """Law: it lives as long as anybody refers to it: a flow on a trigger as it is declared now, and each run."""
+    flow, other, store = billing(), billing("letters"), alone.store
+
+    def on(flow: Flow, size: int) -> Subscribed:
+        return flow.on(PAID, input={"receipt": "x" * size, "order": received("order")})
+
+    def kept() -> int:
+        assert leaks(store) == []
+        return len(list(store.client.scan_iter("nbflow:artifact:*")))
+
+    for size in (70_000, 70_000, 80_000):
+        on(flow, size)
+        assert kept() == 1
+    on(other, 80_000)
+    assert kept() == 1, "the same bytes"
+    nf.emit("order.paid", order(7))
+    runs = [alone.run(row.id) for row in alone.index.runs()]
+    assert [len(run.input["receipt"]) for run in runs] == [80_000, 80_000]
+    on(flow, 90_000)
+    on(other, 10)
+    ours = kept()
+    alone.subscribed.remove("paid")
+    assert (ours, kept()) == (2, 1), "both runs have the same input"
+    for run in runs:
+        assert len(run.input["receipt"]) == 80_000
+        run.cancel().delete()
+    assert kept() == 0
 
 
 def test_the_table_of_triggers_says_what_became_of_them(alone: Nbflow):

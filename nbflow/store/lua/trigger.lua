@@ -1,9 +1,10 @@
 --! trigger: a trigger, new or changed, and a flow that it starts; what else it starts stays
---! uses: event triggers
+--! uses: event owners triggers
 --! keys:
---! args: trigger record source match flow subscription
+--! args: trigger record source match flow subscription *owns
 --! reply: {'NEW'|'CHANGED'|'SAME'} | {'MISSING'} no version of the flow is published | {'MANY', most} so many flows listen to its source already
--- source: a topic, or '@' and its own name. match: JSON, [[field, value], ...]
+-- source: a topic, or '@' and its own name. match: JSON, [[field, value], ...]. owns: the artifacts of its input, which somebody owns until
+-- this is said
 if call('HEXISTS', P..':versions:'..flow, 'newest') == 0 then return {'MISSING'} end
 local key, on, listens = triggers.key(trigger), 'on '..flow, P..':listens:'..source
 local f = call('HMGET', key, 'record', 'source', on)
@@ -24,6 +25,7 @@ for pair in pairs(moving) do
   call('SADD', listens, pair)
 end
 call('HSET', key, 'record', record, 'source', source, 'match', match, on, subscription)
+own_instead(key, 'owns '..flow, owns)
 call('SADD', P..':triggers', trigger)
 call('SADD', P..':uses:'..flow, 'trigger '..trigger)
 return {f[1] and 'CHANGED' or 'NEW'}

@@ -1,5 +1,5 @@
 --! untrigger: a trigger starts a flow no more, or no flow: without one it goes; the runs that it started stay
---! uses: event triggers
+--! uses: event owners triggers
 --! keys:
 --! args: trigger flow
 --! reply: how many flows it starts no more
@@ -13,6 +13,7 @@ for _, pair in ipairs(triggers.listeners(source)) do
   if name == trigger and (flow == '' or flow == of) then
     call('SREM', P..':listens:'..source, pair)
     call('SREM', P..':uses:'..of, 'trigger '..trigger)
+    own_instead(key, 'owns '..of, {})
     for _, what in ipairs({'on', 'started', 'repeated', 'failed', 'last', 'run', 'error'}) do call('HDEL', key, what..' '..of) end
     gone = gone + 1
   elseif name == trigger then left = left + 1 end

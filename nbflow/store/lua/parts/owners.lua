@@ -23,6 +23,14 @@ local function leave(run, kind, digest)
   if call('UNLINK', P..':'..kind..':'..digest) == 0 and kind == 'artifact' then call('HSET', P..':dust', digest, run) end
 end
 
+-- A schedule, or a flow on a trigger, owns the artifacts of its input: the field names them, in place of those that it named before.
+local function own_instead(key, field, digests)
+  local before = call('HGET', key, field)
+  for _, digest in ipairs(digests) do own('artifact', digest) end
+  for digest in string.gmatch(before or '', '%x+') do leave('', 'artifact', digest) end
+  if #digests > 0 then call('HSET', key, field, table.concat(digests, ' ')) elseif before then call('HDEL', key, field) end
+end
+
 local function forget_version(flow, number)                           -- a published version, which owns code as a run does; whether there was one
   local key = P..':versions:'..flow
   local record = tonumber(number) and call('HGET', key, number)
