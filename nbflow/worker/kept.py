@@ -87,7 +87,8 @@ class RunState:
 
 
 def _sum(was: str, by: str) -> str:
-    """As the server adds: 0.1 and 0.2 are 0.3. Empty if it is more than the server holds."""
+    """As the server adds: 0.1 and 0.2 are 0.3. (A server keeps 64 bits of a number with a fraction; here it is exact.) Empty if it
+    is more than the server holds."""
     if _WHOLE.fullmatch(was) and _WHOLE.fullmatch(by):
         total = int(was) + int(by)
         return str(total) if all(-(2**63) <= n < 2**63 for n in (int(was), int(by), total)) else ""
