@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from hypothesis import reject
 from hypothesis import strategies as st
 
 from nbflow.define.plan import Plan
@@ -26,6 +27,8 @@ from tests.property.stand_in_worker import StandIn
 __all__ = ["Twins"]
 
 TAKEN = {"reused", "cached"}
+MOST_TAKEN = 1000
+"""A cycle that feeds itself from what is kept goes round until the run has as many tasks as it may: that is not drawn."""
 
 
 class Twins:
@@ -67,6 +70,8 @@ class Twins:
         while following := self.takeover.next():
             task, outcome = following
             self.taken.append(str(task))
+            if len(self.taken) > MOST_TAKEN:
+                reject()
             self._emit(outcome.emits)
             self._queue(self.decisions.complete(task))
         self._claim()
